@@ -43,6 +43,7 @@ pub use services::{
         Severity, SuppressReport, SuppressRequest, TakenCompletion, TrendBucket, Trends,
         TriggerRequest, TriggeredBatch, amount, caller, first_of, length_in_words, noun,
     },
+    provider_batch_store::ProviderBatchStore,
     schedule_status::{JobStatus, MirrorHandle, SchedulerStatus, SlotStatus, StatusHandle},
     source_items::{Categories, chunk_size_of, item_ids},
     suppression_list::SuppressionList,

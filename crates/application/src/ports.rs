@@ -12,6 +12,7 @@
 //! | | [`Deliveries`] | `testing::contract::deliveries` |
 //! | | [`OperatorStore`] | `testing::contract::operations` |
 //! | | [`WaitingItems`] | `testing::contract::waiting_items` |
+//! | | [`ProviderBatches`] | the tests of `punctual-store` |
 //! | | [`Suppressions`] | `testing::contract::suppressions` |
 //! | a clock | [`Clock`] | `testing::contract::clock` |
 //! | a memory of preferences | [`PreferenceMirror`] | `testing::contract::preference_mirror` |
@@ -46,6 +47,7 @@ mod deliveries;
 mod item_source;
 mod operations;
 mod preference_mirror;
+mod provider_batches;
 mod purpose_handler;
 mod rendered;
 mod result_sink;
@@ -77,6 +79,10 @@ pub use operations::{
     Redelivery, ReplicaLease, Request, StoredDelivery, WaitingWork,
 };
 pub use preference_mirror::PreferenceMirror;
+pub use provider_batches::{
+    AnsweredCall, BatchTotals, BatchedCall, CollectLimits, Collected, KEEP_ENDED, ProviderBatch,
+    ProviderBatchState, ProviderBatches, REQUEST,
+};
 pub use purpose_handler::{HandlerError, HandlerErrorKind, PurposeHandler};
 pub use rendered::Rendered;
 pub use result_sink::{ResultSink, SinkError};
@@ -95,7 +101,8 @@ pub use self::{
     batch_reader::MockBatchReader, batch_store::MockBatchStore, chunk_queue::MockChunkQueue,
     clock::MockClock, config_database::MockConfigDatabase, deliveries::MockDeliveries,
     item_source::MockItemSource, operations::MockOperatorStore,
-    preference_mirror::MockPreferenceMirror, purpose_handler::MockPurposeHandler,
+    preference_mirror::MockPreferenceMirror, provider_batches::MockProviderBatches,
+    purpose_handler::MockPurposeHandler,
     result_sink::MockResultSink, run_history::MockRunHistory, suppressions::MockSuppressions,
     tenant_data::MockTenantData, waiting_items::MockCompleter, waiting_items::MockWaitingItems,
     work_queue::MockWorkQueue,

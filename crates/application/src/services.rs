@@ -8,6 +8,7 @@ pub mod jobs;
 pub mod log_limit;
 pub mod operator;
 mod permits;
+pub mod provider_batch_store;
 pub mod schedule_status;
 pub mod source_items;
 pub mod suppression_list;

@@ -14,8 +14,8 @@ use punctual_application::{
     Jobs, Limits, Operator, RetryPolicy,
     ports::{
         BatchReader, BatchStore, Clock, ConfigDatabase, Deliveries, ItemSource, ItemSourceError,
-        OperatorStore, PurposeHandler, ResultSink, StoreError, StoreErrorKind, Suppressions,
-        SystemClock, TenantData, WaitingItems, WorkQueue,
+        OperatorStore, ProviderBatches, PurposeHandler, ResultSink, StoreError, StoreErrorKind,
+        Suppressions, SystemClock, TenantData, WaitingItems, WorkQueue,
     },
 };
 use punctual_domain::{
@@ -168,6 +168,8 @@ pub(crate) struct StorePorts {
     pub(crate) waiting: Arc<dyn WaitingItems>,
     /// The key that completion URLs are signed with.
     pub(crate) completion_key: [u8; 32],
+    /// `None`: handlers do without provider batches.
+    pub(crate) provider_batches: Option<Arc<dyn ProviderBatches>>,
 }
 
 /// Everything but the worker, put together and not running.
@@ -351,6 +353,7 @@ impl Builder {
             operations: store.operations(),
             deliveries: store.deliveries(),
             suppressions: store.suppressions(),
+            provider_batches: Some(store.provider_batches()),
         };
         let stop = CancellationToken::new();
         let clock = Arc::new(SystemClock);
@@ -376,6 +379,9 @@ impl Builder {
         let jobs = Jobs::from(checked.config);
         let handlers = checked.handlers;
         handlers.suppressions().connect(store.suppressions.clone());
+        if let Some(provider_batches) = store.provider_batches {
+            handlers.provider_batches().connect(provider_batches);
+        }
         let preferences = self.preferences.unwrap_or_else(|| Arc::new(NoPreferences));
         let preferences = Guarded(OfShards::new(preferences, sharding.clone()));
         let preferences: Arc<dyn ConfigDatabase> = Arc::new(preferences);

@@ -104,6 +104,7 @@ impl World {
             suppressions: store.clone(),
             completion_key: store.completion_key().await?,
             waiting: store.clone(),
+            provider_batches: None,
         };
         let stop = CancellationToken::new();
         let parts = builder.assemble(

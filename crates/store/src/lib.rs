@@ -2,7 +2,8 @@
 //!
 //! # Adding a statement
 //!
-//! It stands in the file of its port (`work_queue`, `chunk_queue`, `batch_store`, `waiting_items`, `reader`, `deliveries`, `operations`, `suppressions`) or of
+//! It stands in the file of its port (`work_queue`, `chunk_queue`, `batch_store`, `waiting_items`, `reader`, `deliveries`, `operations`, `suppressions`,
+//! `provider_batches`) or of
 //! its subject (`claims`), once for both databases: `driver` says which marks stand for what differs. The suites of
 //! `testing::contract` run on both, so add what the statement promises to them first.
 //!
@@ -38,6 +39,7 @@ mod kept_outputs;
 mod migrations;
 mod operations;
 mod previous;
+mod provider_batches;
 mod reader;
 mod results;
 mod shards;
@@ -55,8 +57,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use punctual_application::ports::{
-    BatchReader, BatchStore, ChunkQueue, Deliveries, Enqueued, OperatorStore, StoreError,
-    Suppressions, WaitingItems, WorkQueue,
+    BatchReader, BatchStore, ChunkQueue, Deliveries, Enqueued, OperatorStore, ProviderBatches, StoreError, Suppressions, WaitingItems, WorkQueue,
 };
 use punctual_domain::Firing;
 use tokio::sync::watch;
@@ -197,6 +198,12 @@ impl Store {
     /// Addresses that no e-mail is sent to.
     #[must_use]
     pub fn suppressions(&self) -> Arc<dyn Suppressions> {
+        Arc::new(self.clone())
+    }
+
+    /// Calls that wait and are sent to a provider together.
+    #[must_use]
+    pub fn provider_batches(&self) -> Arc<dyn ProviderBatches> {
         Arc::new(self.clone())
     }
 

@@ -47,6 +47,7 @@ const SQLITE: &[File] = files! { "sqlite":
     "0016_failure_kinds"
     "0017_kept_outputs"
     "0018_waiting_items"
+    "0019_provider_batches"
 };
 
 #[cfg(feature = "postgres")]
@@ -67,6 +68,7 @@ const POSTGRES: &[File] = files! { "postgres":
     "0014_failure_kinds"
     "0015_kept_outputs"
     "0016_waiting_items"
+    "0017_provider_batches"
 };
 
 /// The migration of a file. Marks do not count in its checksum.
@@ -99,7 +101,7 @@ pub(crate) fn of_sqlite(dialect: &Dialect) -> Migrator {
 
 /// The tables, and the migrations that made them.
 #[cfg(feature = "postgres")]
-const TABLES: [(&str, i64); 28] = [
+const TABLES: [(&str, i64); 30] = [
     (TABLE, 0),
     ("leader", 1),
     ("schedule_progress", 1),
@@ -128,6 +130,8 @@ const TABLES: [(&str, i64); 28] = [
     ("kept_outputs", 15),
     ("waiting_items", 16),
     ("secrets", 16),
+    ("provider_batches", 17),
+    ("provider_batch_calls", 17),
 ];
 
 /// Brings the tables of a `PostgreSQL` database up to date. Those that an earlier version made elsewhere move into the schema.

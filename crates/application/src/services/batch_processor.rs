@@ -24,6 +24,7 @@ use tracing::{Instrument, debug, field::Empty, info_span, warn};
 use uuid::Uuid;
 
 use super::{
+    provider_batch_store::ProviderBatchStore,
     suppression_list::SuppressionList,
     throttle::{PurposeLimits, Throttle},
     waiting::{accepted, resumed},
@@ -47,6 +48,7 @@ pub struct Handlers {
     bound: Arc<RwLock<HashMap<PurposeId, Arc<BoundHandler>>>>,
     changes: watch::Sender<()>,
     suppressions: SuppressionList,
+    provider_batches: ProviderBatchStore,
 }
 
 /// How a purpose's handler is called.
@@ -150,6 +152,19 @@ impl Handlers {
             suppressions,
             ..Self::default()
         }
+    }
+
+    /// The same, whose handlers keep their provider batches here.
+    #[must_use]
+    pub fn with_provider_batches(mut self, provider_batches: ProviderBatchStore) -> Self {
+        self.provider_batches = provider_batches;
+        self
+    }
+
+    /// Where the handlers keep their provider batches, to be connected to a store.
+    #[must_use]
+    pub fn provider_batches(&self) -> &ProviderBatchStore {
+        &self.provider_batches
     }
 
     /// The suppression list that the handlers look addresses up in, to be connected to a store.
@@ -260,6 +275,7 @@ impl Handlers {
     /// endpoint are the same as before keeps what it has used of them.
     pub fn replace(&self, others: Self) {
         self.suppressions.connect_too(&others.suppressions);
+        self.provider_batches.connect_too(&others.provider_batches);
         let mut others = std::mem::take(&mut *others.handlers_mut());
         let mut bound = self.handlers_mut();
         for (purpose, other) in &mut others {
