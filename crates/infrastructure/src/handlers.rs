@@ -24,7 +24,7 @@ pub mod webhook;
 use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use punctual_application::{
-    Binding, Handlers, PurposeLimits, SuppressionList, ports::PurposeHandler,
+    Binding, Handlers, ProviderBatchStore, PurposeLimits, SuppressionList, ports::PurposeHandler,
 };
 use punctual_domain::{FieldErrors, Fields};
 use punctual_project::{Purpose, parse_purposes};
@@ -64,6 +64,7 @@ pub trait HandlerKind: Send + Sync {
 pub struct HandlerKinds {
     kinds: Vec<Box<dyn HandlerKind>>,
     suppressions: SuppressionList,
+    provider_batches: ProviderBatchStore,
 }
 
 impl HandlerKinds {
@@ -73,10 +74,14 @@ impl HandlerKinds {
     pub fn built_in(templates: &Path) -> Self {
         let templates = Templates::in_folder(templates);
         let suppressions = SuppressionList::default();
+        let provider_batches = ProviderBatchStore::default();
         let kinds = Self {
             kinds: vec![
                 Box::new(TemplateKind(templates.clone())),
-                Box::new(ChatKind(templates.clone())),
+                Box::new(ChatKind {
+                    templates: templates.clone(),
+                    provider_batches: provider_batches.clone(),
+                }),
                 Box::new(WebhookKind),
                 Box::new(EmailKind {
                     templates,
@@ -84,6 +89,7 @@ impl HandlerKinds {
                 }),
             ],
             suppressions,
+            provider_batches,
         };
         #[cfg(target_os = "linux")]
         let kinds = kinds.with(command::CommandKind);
@@ -117,7 +123,8 @@ impl HandlerKinds {
             let named = target.map_or_else(|| name.to_owned(), |target| format!("{name} {target}"));
             Some((handler, kind.group_by_parameters(), reads_previous, named))
         })?;
-        let mut handlers = Handlers::new(self.suppressions.clone());
+        let mut handlers = Handlers::new(self.suppressions.clone())
+            .with_provider_batches(self.provider_batches.clone());
         for (purpose, (handler, group_by_parameters, reads_previous, named)) in purposes {
             let binding = Binding {
                 timeout: timeout_of(&purpose),

@@ -35,7 +35,7 @@ pub use guard::Guarded;
 #[cfg(feature = "http")]
 pub use handlers::{
     HandlerKind, HandlerKinds,
-    chat::{ChatConfig, ChatHandler},
+    chat::{ChatBatchConfig, ChatConfig, ChatHandler, ChatProvider},
     template::{RENDERER, TemplateError, TemplateHandler, Templates, render_in, serve},
     webhook::WebhookHandler,
 };

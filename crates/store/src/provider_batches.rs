@@ -70,6 +70,9 @@ const TOTALS: &str = "SELECT count(*), CAST(coalesce(sum(answered), 0) AS BIGINT
          CAST(coalesce(sum(output_tokens), 0) AS BIGINT)
      FROM @provider_batch_calls WHERE provider_batch = $1";
 
+const REMOTE_IDS: &str =
+    "SELECT remote_id FROM @provider_batches WHERE remote_id IS NOT NULL ORDER BY remote_id";
+
 const END: &str = "UPDATE @provider_batches SET ended_at = $3, answered = $4, input_tokens = $5, output_tokens = $6
      WHERE id = $1 AND due_at = $2 AND ended_at IS NULL";
 
@@ -261,6 +264,10 @@ impl ProviderBatches for Store {
             transaction.execute(MARK, marked).await?;
         }
         transaction.commit().await
+    }
+
+    async fn remote_ids(&self) -> Result<Vec<String>, StoreError> {
+        self.database.fetch(REMOTE_IDS, values![]).await
     }
 
     async fn end(

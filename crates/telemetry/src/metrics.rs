@@ -56,6 +56,7 @@ const fn metric(
 
 /// All metrics that the agent or a service that embeds Punctual records.
 pub const METRICS: [Metric; 13] = [
+pub const METRICS: [Metric; 14] = [
     metric(
         "punctual_items_total",
         Counter,
@@ -97,6 +98,16 @@ pub const METRICS: [Metric; 13] = [
         Gauge,
         &["job_id"],
         "Number of items that wait because their work goes on elsewhere; every process on one store shows the same number.",
+        "punctual_provider_batches_total",
+        Counter,
+        &["purpose_id", "outcome"],
+        "Number of provider batches that have ended, by outcome: `completed`, `expired`, `cancelled`, `failed` or `given_up`.",
+    ),
+    metric(
+        "punctual_provider_batch_tokens_total",
+        Counter,
+        &["purpose_id", "kind"],
+        "Number of tokens in provider batches that have ended, by kind: `input` or `output`.",
     ),
     metric(
         "punctual_scheduled_tenants",

@@ -62,6 +62,9 @@ pub trait ProviderBatches: Send + Sync {
     /// Records that calls are answered, and with how many tokens. What is recorded already does not count again.
     async fn mark_answered(&self, batch: Uuid, answers: &[AnsweredCall]) -> Result<(), StoreError>;
 
+    /// The provider's ids of all batches that are in work, or have ended within [`KEEP_ENDED`].
+    async fn remote_ids(&self) -> Result<Vec<String>, StoreError>;
+
     /// Ends a provider batch: forgets which calls were in it, and keeps its numbers for [`KEEP_ENDED`]. `None`: the lease is lost.
     async fn end(
         &self,

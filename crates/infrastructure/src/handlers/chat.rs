@@ -1,21 +1,39 @@
-//! The handler `chat`: asks a language model at any OpenAI-compatible `/chat/completions`. Tenants' overrides reach the
-//! messages only as data of templates; model, URL and limits are the operator's. An answer that is empty, cut off or
-//! goes in circles is not a result: it is asked for again with the next seed, and fails in the end.
+//! The handler `chat`: asks a language model at any OpenAI-compatible `/chat/completions`, or at Anthropic's `/messages`.
+//! Tenants' overrides reach the messages only as data of templates; model, URL and limits are the operator's. An answer that
+//! is empty, cut off or goes in circles is not a result: it is asked for again with the next seed, and fails in the end.
+//!
+//! - `options`, `provider`: the options of batches, and the form of requests and answers of each provider.
+//! - `batches` collects items that wait, and brings provider batches to their end, by `batch_api`, the calls of the provider, and
+//!   `lines`, the lines of results that come in pieces. Only the first attempt at an item waits for a batch; others are single calls.
+
+mod batch_api;
+mod batches;
+mod lines;
+mod options;
+mod provider;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use punctual_application::ports::{HandlerError, PurposeHandler, Rendered};
+use punctual_application::{
+    LogLimit, ProviderBatchStore,
+    ports::{Clock, Completer, HandlerError, PurposeHandler, REQUEST, Rendered, SystemClock},
+};
 use punctual_domain::{
-    Fields, Invalid, Item, Outcome, Preference,
+    Fields, Invalid, Item, MAX_WAITING_STATE_BYTES, Outcome, Preference, PurposeId, Waiting,
     values::{boolean, http_url, text, whole_number},
     without_secrets,
 };
 use reqwest::{Client, Url};
-use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use secrecy::SecretString;
+use serde_json::{Value, json};
 
+use self::{
+    batch_api::BatchApi,
+    batches::{Batches, Collector},
+    provider::Answer,
+};
+pub use self::{options::ChatBatchConfig, provider::ChatProvider};
 use super::{
     HandlerKind,
     endpoint::{DRY_RUN, asked_to_wait, body, host_of, refused, unanswered, without_key},
@@ -29,6 +47,10 @@ use crate::{
 
 /// Longest answer, in bytes.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+/// How long a file with requests or results of a batch may take.
+const FILE_TIMEOUT: Duration = Duration::from_mins(30);
+/// Longest request that waits for a batch, in bytes; a longer one is sent singly.
+const MAX_BATCHED_BYTES: usize = MAX_WAITING_STATE_BYTES - 64;
 /// So many equal characters in a row, equal words in a row, or equal lines, and a text goes in circles.
 const MAX_EQUAL_CHARACTERS: usize = 24;
 const MAX_EQUAL_WORDS: usize = 8;
@@ -37,6 +59,8 @@ const MAX_EQUAL_LINES: usize = 4;
 /// The options of a `chat` handler.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChatConfig {
+    /// Whose API it is.
+    pub provider: ChatProvider,
     /// Where the API is, such as `https://llm.example/v1`.
     pub base_url: String,
     /// The model's name there.
@@ -55,10 +79,15 @@ pub struct ChatConfig {
     pub allow_truncated: bool,
     /// Whether the URL may lead to this machine or into a private network.
     pub allow_private_addresses: bool,
+    /// How requests are sent in batches; `None`: they are sent singly.
+    pub batch: Option<ChatBatchConfig>,
 }
 
 /// Reads a [`ChatConfig`], the templates of both messages and the variable of the key.
-pub(crate) struct ChatKind(pub(super) Templates);
+pub(crate) struct ChatKind {
+    pub(super) templates: Templates,
+    pub(super) provider_batches: ProviderBatchStore,
+}
 
 impl HandlerKind for ChatKind {
     fn name(&self) -> &'static str {
@@ -72,7 +101,8 @@ impl HandlerKind for ChatKind {
     }
 
     fn read(&self, fields: &mut Fields<'_>, timeout: Duration) -> Option<Arc<dyn PurposeHandler>> {
-        let template = |name| self.0.handler(name);
+        let template = |name| self.templates.handler(name);
+        let purpose = purpose_at(fields.pointer());
         let config = ChatConfig::read(fields);
         let api_key = fields.optional("api_key_env", secret_in);
         let system = fields.optional("system_template", template);
@@ -82,7 +112,15 @@ impl HandlerKind for ChatKind {
             let remedy = "give the URL that the server documents, such as https://llm.example/v1";
             fields.complain("base_url", Invalid::new(error.to_string(), remedy));
         });
-        Some(Arc::new(handler.ok()?))
+        let handler = handler.ok()?;
+        let Some(purpose) = purpose else {
+            return Some(Arc::new(handler));
+        };
+        Some(Arc::new(handler.with_provider_batches(
+            purpose,
+            self.provider_batches.clone(),
+            Arc::new(SystemClock),
+        )))
     }
 
     fn reads_previous(&self, options: &mut Fields<'_>) -> bool {
@@ -90,7 +128,7 @@ impl HandlerKind for ChatKind {
             .into_iter()
             .any(|field| {
                 let template = options.raw(field).and_then(Value::as_str);
-                template.is_some_and(|name| self.0.may_read(name, "previous"))
+                template.is_some_and(|name| self.templates.may_read(name, "previous"))
             })
     }
 
@@ -102,6 +140,15 @@ impl HandlerKind for ChatKind {
 
 impl ChatConfig {
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let provider = fields.optional("provider", |value| match text(value)? {
+            "openai" => Ok(ChatProvider::OpenAi),
+            "anthropic" => Ok(ChatProvider::Anthropic),
+            _ => Err(Invalid::new(
+                "is not a provider",
+                "use one of \"openai\", \"anthropic\"",
+            )),
+        });
+        let provider = provider.unwrap_or_default();
         let base_url = fields.required(
             "base_url",
             "add the URL of the API, such as \"https://llm.example/v1\"",
@@ -125,7 +172,24 @@ impl ChatConfig {
         }
         let allow_truncated = fields.optional("allow_truncated", boolean);
         let private = fields.optional("allow_private_addresses", boolean);
+        let batch = ChatBatchConfig::read(fields);
+        if provider == ChatProvider::Anthropic {
+            let missing = fields.raw("max_tokens").is_none();
+            if missing {
+                let remedy = "add the most tokens of an answer; Anthropic's API asks for it";
+                fields.complain("max_tokens", Invalid::new("is missing", remedy));
+            }
+            if seed.is_some() {
+                let remedy = "remove it; Anthropic's API has no seed";
+                fields.complain("seed", Invalid::new("is not for this provider", remedy));
+            }
+            if temperature.is_some_and(|temperature| temperature > 1.0) {
+                let remedy = "use a number from 0 to 1; Anthropic's API takes no other";
+                fields.complain("temperature", Invalid::new("is out of range", remedy));
+            }
+        }
         Some(Self {
+            provider,
             base_url: base_url?.trim_end_matches('/').to_owned(),
             model: model?.to_owned(),
             temperature,
@@ -135,6 +199,7 @@ impl ChatConfig {
             max_characters,
             allow_truncated: allow_truncated.unwrap_or(false),
             allow_private_addresses: private.unwrap_or(false),
+            batch,
         })
     }
 }
@@ -147,25 +212,9 @@ pub struct ChatHandler {
     system: Option<TemplateHandler>,
     user: TemplateHandler,
     client: Client,
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    model: Option<String>,
-    choices: Vec<AnswerChoice>,
-    #[serde(default)]
-    usage: Map<String, Value>,
-}
-
-#[derive(Deserialize)]
-struct AnswerChoice {
-    message: Message,
-    finish_reason: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Message {
-    content: Option<String>,
+    /// A client that waits for large files, where requests are sent in batches.
+    file_client: Option<Client>,
+    batches: Option<Batches>,
 }
 
 impl ChatHandler {
@@ -180,8 +229,12 @@ impl ChatHandler {
         user: TemplateHandler,
         timeout: Duration,
     ) -> Result<Self, EndpointError> {
-        let url = format!("{}/chat/completions", config.base_url);
+        let url = format!("{}/{}", config.base_url, config.provider.path());
         let private = config.allow_private_addresses;
+        let file_client = match config.batch {
+            Some(_) => Some(endpoint_client(FILE_TIMEOUT, private)?),
+            None => None,
+        };
         Ok(Self {
             url: outgoing(&url, private)?,
             config: config.clone(),
@@ -189,27 +242,58 @@ impl ChatHandler {
             system,
             user,
             client: endpoint_client(timeout, private)?,
+            file_client,
+            batches: None,
         })
     }
 
+    /// The same handler of this purpose, which keeps its provider batches here if requests are sent in batches.
+    #[must_use]
+    pub fn with_provider_batches(
+        mut self,
+        purpose: PurposeId,
+        store: ProviderBatchStore,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        if let (Some(config), Some(client)) = (&self.config.batch, &self.file_client) {
+            self.batches = Some(Batches {
+                purpose,
+                config: config.clone(),
+                store,
+                api: BatchApi {
+                    provider: self.config.provider,
+                    base_url: self.config.base_url.clone(),
+                    host: host_of(&self.url),
+                    api_key: self.api_key.clone(),
+                    client: client.clone(),
+                },
+                clock,
+                log: LogLimit::default(),
+            });
+        }
+        self
+    }
+
     async fn request(&self, item: &Item) -> Result<Value, HandlerError> {
-        let mut messages = Vec::new();
-        if let Some(system) = &self.system {
-            messages.push(json!({ "role": "system", "content": system.render(item).await? }));
+        let system = match &self.system {
+            Some(system) => Some(system.render(item).await?),
+            None => None,
+        };
+        let user = self.user.render(item).await?;
+        let provider = self.config.provider;
+        Ok(provider.request(&self.config, system, user, item.attempt))
+    }
+
+    /// How the item waits for a batch with its request; `None`: it is sent singly.
+    fn batched(&self, item: &Item, request: &Value) -> Option<Waiting> {
+        let batches = self.batches.as_ref()?;
+        let is_first = item.attempt == 1 && item.completion.is_some();
+        let fits = request.to_string().len() <= MAX_BATCHED_BYTES;
+        if !is_first || !fits || !batches.store.is_connected() {
+            return None;
         }
-        messages.push(json!({ "role": "user", "content": self.user.render(item).await? }));
-        let mut request = json!({ "model": self.config.model, "messages": messages });
-        if let Some(temperature) = self.config.temperature {
-            request["temperature"] = json!(temperature);
-        }
-        if let Some(max_tokens) = self.config.max_tokens {
-            request["max_tokens"] = json!(max_tokens);
-        }
-        if let Some(seed) = self.config.seed {
-            // The same seed would give the same answer.
-            request["seed"] = json!(seed + u64::from(item.attempt.saturating_sub(1)));
-        }
-        Ok(request)
+        let until = batches.clock.now() + batches.config.complete_within;
+        Some(Waiting::until(until).with_state(json!({ REQUEST: request })))
     }
 
     /// Asks once; the answer is `{"text", "model", "finish_reason", "usage"}`.
@@ -227,9 +311,8 @@ impl ChatHandler {
         if dry_run {
             request = request.header(DRY_RUN, "1");
         }
-        if let Some(key) = &self.api_key {
-            request = request.bearer_auth(key.expose_secret());
-        }
+        let provider = self.config.provider;
+        let request = provider.authorized(request, self.api_key.as_ref());
         let host = host_of(&self.url);
         let unanswered = |error| unanswered(&host, error);
         let response = spans::call(request).await.map_err(unanswered)?;
@@ -239,18 +322,21 @@ impl ChatHandler {
         if !status.is_success() {
             return Err(refused(&host, status, wait, &problem_of(&body)));
         }
-        let answer: Answer = serde_json::from_slice(&body).map_err(|error| {
-            let size = if truncated { "; it is too long" } else { "" };
-            HandlerError::retryable(format!("the answer cannot be parsed: {error}{size}"))
+        let answer = provider.answer(&body).map_err(|mut error| {
+            if truncated {
+                error.message.push_str("; it is too long");
+            }
+            error
         })?;
-        let Some(choice) = answer.choices.into_iter().next() else {
-            return Err(HandlerError::retryable("the answer contains no choice"));
-        };
-        let text = choice.message.content.unwrap_or_default();
-        let text = text.trim();
-        self.check(text, choice.finish_reason.as_deref())?;
+        self.outcome(answer)
+    }
+
+    /// The result that an answer is, if it is one.
+    fn outcome(&self, answer: Answer) -> Result<Outcome, HandlerError> {
+        let text = answer.text.trim();
+        self.check(text, answer.finish_reason.as_deref())?;
         Ok(json!({
-            "text": text, "model": answer.model, "finish_reason": choice.finish_reason, "usage": answer.usage,
+            "text": text, "model": answer.model, "finish_reason": answer.finish_reason, "usage": answer.usage,
         })
         .into())
     }
@@ -288,9 +374,12 @@ impl ChatHandler {
 
 #[async_trait]
 impl PurposeHandler for ChatHandler {
-    /// The answer, as `{"text", "model", "finish_reason", "usage"}`.
+    /// The answer, as `{"text", "model", "finish_reason", "usage"}`; or that the item waits for a batch.
     async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
         let request = self.request(item).await?;
+        if let Some(waiting) = self.batched(item, &request) {
+            return Ok(Outcome::Waiting(waiting));
+        }
         self.ask(item, &request, false).await
     }
 
@@ -309,11 +398,25 @@ impl PurposeHandler for ChatHandler {
         }))
     }
 
+    /// Sends what waits in batches, and completes it.
+    async fn listen(&self, completer: Arc<dyn Completer>) {
+        let Some(batches) = &self.batches else { return };
+        if let Ok(store) = batches.store.store() {
+            Collector::new(self, batches, store, completer).run().await;
+        }
+    }
+
     fn missing_parameters(&self, defaults: &Preference) -> Vec<String> {
         let templates = self.system.iter().chain([&self.user]);
         let missing = templates.flat_map(|template| template.missing_parameters(defaults));
         missing.collect()
     }
+}
+
+/// The purpose whose fields stand at this pointer.
+fn purpose_at(pointer: &str) -> Option<PurposeId> {
+    let (_, name) = pointer.rsplit_once('/')?;
+    PurposeId::new(name.replace("~1", "/").replace("~0", "~")).ok()
 }
 
 /// What the remote endpoint says about a refusal: usually `{"error": {"message": …}}`.

@@ -24,7 +24,8 @@ use punctual_domain::{
     AtDeadline, Completion, Item, JobId, Location, Outcome, PurposeId, Source, WebhookConfig,
 };
 use punctual_infrastructure::{
-    ChatConfig, ChatHandler, HandlerKinds, Sources, TemplateHandler, Templates, WebhookHandler,
+    ChatConfig, ChatHandler, ChatProvider, HandlerKinds, Sources, TemplateHandler, Templates,
+    WebhookHandler,
 };
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -340,6 +341,7 @@ async fn an_unreachable_endpoint_is_reported_without_its_url() {
 
 pub fn chat(base_url: &str) -> ChatConfig {
     ChatConfig {
+        provider: ChatProvider::OpenAi,
         base_url: base_url.to_owned(),
         model: "small".to_owned(),
         temperature: Some(0.3),
@@ -349,6 +351,7 @@ pub fn chat(base_url: &str) -> ChatConfig {
         max_characters: Some(500),
         allow_truncated: false,
         allow_private_addresses: true,
+        batch: None,
     }
 }
 
