@@ -18,7 +18,7 @@ use crate::{
 
 /// What waits and is in no provider batch, up to a number of calls. Items of an aggregate share a call.
 const UNCOLLECTED: &str = "SELECT w.call_id, min(w.since) AS since, max(octet_length(w.state)) AS bytes FROM @waiting_items w
-     WHERE w.purpose_id = $1 AND w.phase = 'waiting' AND w.since >= $2 AND w.state LIKE $3
+     WHERE w.purpose_id = $1 AND w.phase = 1 AND w.since >= $2 AND w.state LIKE $3
        AND NOT EXISTS (SELECT 1 FROM @provider_batch_calls c WHERE c.call_id = w.call_id)
      GROUP BY w.call_id ORDER BY 2, 1 LIMIT $4";
 
@@ -53,7 +53,7 @@ const SAVE: &str = "UPDATE @provider_batches
 
 /// Items of an aggregate share a call, and its request.
 const REQUESTS: &str = "SELECT c.call_id, min(w.state) FROM @provider_batch_calls c JOIN @waiting_items w ON w.call_id = c.call_id
-     WHERE c.provider_batch = $1 AND c.call_id > $2 AND c.answered = 0 AND w.phase = 'waiting' AND w.state LIKE $3
+     WHERE c.provider_batch = $1 AND c.call_id > $2 AND c.answered = 0 AND w.phase = 1 AND w.state LIKE $3
      GROUP BY c.call_id ORDER BY c.call_id LIMIT $4";
 
 const UNANSWERED: &str = "SELECT call_id FROM @provider_batch_calls

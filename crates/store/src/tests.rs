@@ -1039,4 +1039,5 @@ async fn a_prefix_that_would_need_quotes_is_refused() {
 #[cfg(feature = "postgres")]
 mod on_a_server;
 mod plans;
+mod provider_batches;
 mod waiting;

@@ -55,8 +55,7 @@ const fn metric(
 }
 
 /// All metrics that the agent or a service that embeds Punctual records.
-pub const METRICS: [Metric; 13] = [
-pub const METRICS: [Metric; 14] = [
+pub const METRICS: [Metric; 15] = [
     metric(
         "punctual_items_total",
         Counter,

@@ -40,6 +40,7 @@ mod page;
 mod postgres;
 mod preview;
 mod project;
+mod provider_batches;
 mod reload;
 mod replicas;
 mod running;

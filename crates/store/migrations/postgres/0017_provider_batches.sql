@@ -33,4 +33,4 @@ CREATE TABLE provider_batch_calls (
 
 CREATE INDEX provider_batch_calls_of_batch ON provider_batch_calls (provider_batch, call_id);
 
-CREATE INDEX waiting_items_of_purpose ON waiting_items (purpose_id, since) WHERE phase = 'waiting';
+CREATE INDEX waiting_items_of_purpose ON waiting_items (purpose_id, since) WHERE phase = 1;

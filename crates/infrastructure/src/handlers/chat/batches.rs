@@ -180,6 +180,14 @@ impl<'a> Collector<'a> {
         }
     }
 
+    fn warn_of_store(&self, error: &StoreError) {
+        let purpose = &self.batches.purpose;
+        if self.batches.log.next("the store").is_written() {
+            warn!(%purpose, %error, "Failed to keep provider batches of {purpose}, retrying in {} s: {error}",
+                LOOK_EVERY.as_secs());
+        }
+    }
+
     fn now(&self) -> DateTime<Utc> {
         self.batches.clock.now()
     }
@@ -349,7 +357,13 @@ impl<'a> Collector<'a> {
         batch: &ProviderBatch,
         remote: RemoteBatch,
     ) -> Result<bool, Stop> {
-        let wait = Some(BACKOFF.after(batch.looks + 1));
+        let wait = BACKOFF.after(batch.looks.saturating_add(1));
+        // It is looked at when it has to be stopped.
+        let on_time = batch.first_since + self.batches.config.on_time() - self.now();
+        let wait = match on_time.to_std() {
+            Ok(on_time) if batch.state == State::Submitted => Some(wait.min(on_time)),
+            _ => Some(wait),
+        };
         match remote.state {
             RemoteState::Working => {
                 let is_ours = batch.file_id.as_deref() != Some(FOUND_BY_NUMBER);
@@ -413,8 +427,8 @@ impl<'a> Collector<'a> {
         }
         let left = self.store.unanswered(batch.id, None, batch.calls as usize);
         let left = left.await?.len() as u64;
-        let provider = self.batches.api.provider;
-        if provider == ChatProvider::Anthropic && read.others > 0 && left == batch.calls {
+        let may_be_anothers = batch.file_id.as_deref() == Some(FOUND_BY_NUMBER);
+        if may_be_anothers && read.others > 0 && left == batch.calls {
             let others = |batch: &mut ProviderBatch| {
                 batch.others.extend(batch.remote_id.take());
                 batch.file_id = None;
