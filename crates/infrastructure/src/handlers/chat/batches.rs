@@ -659,7 +659,7 @@ fn body(
     stream::try_unfold(Place::Beginning, next)
 }
 
-/// The next piece of the requests; `None`: there is no more.
+/// The next piece of the requests; `None`: the last one has been read.
 async fn page(
     store: Arc<dyn ProviderBatches>,
     provider: ChatProvider,
