@@ -48,7 +48,7 @@ const TAKE: &str =
 
 /// Only while the lease is the one that was taken.
 const SAVE: &str = "UPDATE @provider_batches
-     SET due_at = $3, state = $4, looks = $5, file_id = $6, remote_id = $7, others = $8
+     SET due_at = $3, state = $4, looks = $5, file_id = $6, remote_id = $7, others = $8, calls = $9
      WHERE id = $1 AND due_at = $2 AND ended_at IS NULL";
 
 /// Items of an aggregate share a call, and its request.
@@ -221,6 +221,7 @@ impl ProviderBatches for Store {
             batch.file_id.clone(),
             batch.remote_id.clone(),
             others,
+            batch.calls as i64,
         ];
         Ok(self.database.execute(SAVE, saved).await? > 0)
     }

@@ -88,7 +88,7 @@ impl BatchApi {
     ) -> Result<Option<String>, HandlerError> {
         let name = file_name(batch);
         let path = format!("files?purpose=batch&limit={PAGE}&order=desc");
-        let is_it = |file: &Value| file["filename"].as_str() == Some(&name);
+        let is_it = |file: &Value| file["filename"].as_str() == Some(name.as_str());
         let found = self.find(&path, "after", batch.created_at, is_it).await?;
         found.as_ref().map(id_of).transpose()
     }
@@ -128,7 +128,7 @@ impl BatchApi {
             ChatProvider::OpenAi => {
                 let id = batch.id.to_string();
                 let is_it = |remote: &Value| {
-                    remote["metadata"][METADATA].as_str() == Some(&id)
+                    remote["metadata"][METADATA].as_str() == Some(id.as_str())
                         && remote["status"].as_str() != Some("failed")
                 };
                 let path = format!("batches?limit={PAGE}");
@@ -191,7 +191,7 @@ impl BatchApi {
         for _ in 0..MAX_PAGES {
             let request = self.client.get(self.url(&format!("{path}{after}")));
             let mut page = self.json(request.timeout(SHORT_CALL)).await?;
-            let Value::Array(entries) = page["data"].take() else {
+            let Some(Value::Array(entries)) = page.get_mut("data").map(Value::take) else {
                 let problem = format!("the list of {} has no `data`", self.host);
                 return Err(HandlerError::retryable(problem));
             };
@@ -200,7 +200,7 @@ impl BatchApi {
                 if created_at(&entry).is_some_and(|created| created < oldest) {
                     return Ok(None);
                 }
-                last = Some(id_of(&entry)?);
+                last = id_of(&entry).ok();
                 if is_it(&entry) {
                     return Ok(Some(entry));
                 }

@@ -322,7 +322,7 @@ impl<'a> Collector<'a> {
                     let by_number = found.is_some() && api.provider == ChatProvider::Anthropic;
                     let remote = match found {
                         Some(found) => Some(found),
-                        None => self.create(&batch).await?,
+                        None => self.create(lease, &batch).await?,
                     };
                     let Some(remote) = remote else {
                         return self.end(lease, "given_up", "none of its calls waits").await;
@@ -590,51 +590,72 @@ impl<'a> Collector<'a> {
 
     /// Sends the file of requests. `None`: none of its calls waits any more.
     async fn upload(&self, batch: &ProviderBatch) -> Result<Option<String>, Stop> {
-        let Some(length) = self.length(batch).await? else {
+        let (_, length) = self.size(batch).await?;
+        if length == 0 {
             return Ok(None);
-        };
+        }
         crash_point!("provider-batch-before-upload");
         let body = Body::wrap_stream(self.body(batch));
         Ok(Some(self.batches.api.upload(batch, body, length).await?))
     }
 
     /// Begins the batch at the provider. `None`: none of its calls waits any more.
-    async fn create(&self, batch: &ProviderBatch) -> Result<Option<RemoteBatch>, Stop> {
+    async fn create(
+        &self,
+        lease: &Lease<'_>,
+        batch: &ProviderBatch,
+    ) -> Result<Option<RemoteBatch>, Stop> {
         let api = &self.batches.api;
         if let (ChatProvider::OpenAi, Some(file_id)) = (api.provider, &batch.file_id) {
             crash_point!("provider-batch-before-create");
             return Ok(Some(api.create(batch, file_id).await?));
         }
-        let Some(length) = self.length(batch).await? else {
+        let (requests, length) = self.size(batch).await?;
+        if requests == 0 {
             return Ok(None);
-        };
+        }
+        // By this number, it is found again.
+        lease.change(None, |batch| batch.calls = requests).await?;
         let body = Body::wrap_stream(self.body(batch));
         Ok(Some(api.create_with(body, length).await?))
     }
 
-    /// Bytes of the requests as they are sent; `None`: there are none.
-    async fn length(&self, batch: &ProviderBatch) -> Result<Option<u64>, StoreError> {
-        let mut pieces = pin!(self.body(batch));
-        let (mut length, mut count) = (0, 0);
-        while let Some(piece) = pieces.try_next().await? {
-            length += piece.len() as u64;
-            count += 1;
+    /// Number of the requests that are sent, and their bytes. What stops waiting meanwhile is not sent: the call then fails for the
+    /// length that it announced, and is made again.
+    async fn size(&self, batch: &ProviderBatch) -> Result<(u64, u64), StoreError> {
+        let mut pages = pin!(self.pages(batch));
+        let (mut requests, mut length) = (0, 0);
+        while let Some(page) = pages.try_next().await? {
+            requests += page.requests as u64;
+            length += page.bytes.len() as u64;
         }
-        // An empty list has a beginning and an end.
-        let around = match self.batches.api.provider {
-            ChatProvider::OpenAi => 0,
-            ChatProvider::Anthropic => 2,
-        };
-        Ok((count > around).then_some(length))
+        Ok((requests, length))
     }
 
-    /// The requests as they are sent, page by page.
+    /// The requests as they are sent.
     fn body(
         &self,
         batch: &ProviderBatch,
     ) -> impl Stream<Item = Result<Vec<u8>, StoreError>> + Send + use<> {
-        body(Arc::clone(&self.store), self.batches.api.provider, batch.id)
+        self.pages(batch).map_ok(|page| page.bytes)
     }
+
+    /// The requests as they are sent, page by page.
+    fn pages(
+        &self,
+        batch: &ProviderBatch,
+    ) -> impl Stream<Item = Result<Page, StoreError>> + Send + use<> {
+        let (store, batch) = (Arc::clone(&self.store), batch.id);
+        let provider = self.batches.api.provider;
+        let next = move |place| page(Arc::clone(&store), provider, batch, place);
+        stream::try_unfold(Place::Beginning, next)
+    }
+}
+
+/// Requests as they are sent.
+struct Page {
+    bytes: Vec<u8>,
+    requests: usize,
 }
 
 /// A call that the provider has answered, and what its handler would have returned.
@@ -650,26 +671,21 @@ enum Place {
     End,
 }
 
-fn body(
-    store: Arc<dyn ProviderBatches>,
-    provider: ChatProvider,
-    batch: Uuid,
-) -> impl Stream<Item = Result<Vec<u8>, StoreError>> + Send + 'static {
-    let next = move |place| page(Arc::clone(&store), provider, batch, place);
-    stream::try_unfold(Place::Beginning, next)
-}
-
 /// The next piece of the requests; `None`: the last one has been read.
 async fn page(
     store: Arc<dyn ProviderBatches>,
     provider: ChatProvider,
     batch: Uuid,
     place: Place,
-) -> Result<Option<(Vec<u8>, Place)>, StoreError> {
+) -> Result<Option<(Page, Place)>, StoreError> {
+    let around = |text: &str| Page {
+        bytes: text.as_bytes().to_vec(),
+        requests: 0,
+    };
     let is_list = provider == ChatProvider::Anthropic;
     let after = match place {
         Place::Beginning if is_list => {
-            return Ok(Some((b"{\"requests\":[".to_vec(), Place::After(None))));
+            return Ok(Some((around("{\"requests\":["), Place::After(None))));
         }
         Place::Beginning => None,
         Place::After(after) => after,
@@ -677,17 +693,18 @@ async fn page(
     };
     let calls = store.requests(batch, after, REQUESTS_PER_PAGE).await?;
     let Some(last) = calls.last().map(|call| call.call_id) else {
-        return Ok(is_list.then(|| (b"]}".to_vec(), Place::End)));
+        return Ok(is_list.then(|| (around("]}"), Place::End)));
     };
-    let mut page = Vec::new();
+    let requests = calls.len();
+    let mut bytes = Vec::new();
     for (number, call) in calls.into_iter().enumerate() {
         if is_list && (number > 0 || after.is_some()) {
-            page.push(b',');
+            bytes.push(b',');
         }
-        page.extend_from_slice(provider.entry(call).to_string().as_bytes());
+        bytes.extend_from_slice(provider.entry(call).to_string().as_bytes());
         if !is_list {
-            page.push(b'\n');
+            bytes.push(b'\n');
         }
     }
-    Ok(Some((page, Place::After(Some(last)))))
+    Ok(Some((Page { bytes, requests }, Place::After(Some(last)))))
 }
