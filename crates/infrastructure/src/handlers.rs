@@ -257,6 +257,50 @@ mod tests {
     }
 
     #[test]
+    fn a_chat_in_batches_or_of_another_provider_says_what_is_missing_or_not_taken() {
+        let chat = |options: Value| {
+            let mut chat = json!({"handler": "chat", "base_url": "https://llm.example/v1", "model": "m",
+                "user_template": "u.j2"});
+            let fields = chat.as_object_mut().unwrap();
+            fields.extend(options.as_object().unwrap().clone());
+            mistakes(&json!({ "llm": chat }))
+        };
+        let batch = json!({"mode": "batch", "complete_within": "23h", "input_price": 0.075, "output_price": 0.3});
+        assert_eq!(chat(batch), [""; 0]);
+        let anthropic =
+            json!({"provider": "anthropic", "max_tokens": 200, "temperature": 1, "mode": "batch"});
+        assert_eq!(chat(anthropic), [""; 0]);
+        for (options, expected) in [
+            (
+                json!({"provider": "other"}),
+                "/purposes/llm/provider: \"other\" is not a provider",
+            ),
+            (
+                json!({"provider": "anthropic"}),
+                "/purposes/llm/max_tokens: is missing",
+            ),
+            (
+                json!({"provider": "anthropic", "max_tokens": 9, "seed": 1}),
+                "/purposes/llm/seed: 1 is not for this provider",
+            ),
+            (
+                json!({"provider": "anthropic", "max_tokens": 9, "temperature": 1.5}),
+                "/purposes/llm/temperature: 1.5 is out of range",
+            ),
+            (
+                json!({"collect_for": "1m"}),
+                "/purposes/llm/collect_for: \"1m\" is for batches only",
+            ),
+        ] {
+            let found = chat(options);
+            assert!(
+                found.len() == 1 && found[0].starts_with(expected),
+                "{found:?}"
+            );
+        }
+    }
+
+    #[test]
     fn only_handlers_that_look_at_the_last_run_are_given_it() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("plain.j2"), "Hello {{ item.tenant_id }}").unwrap();

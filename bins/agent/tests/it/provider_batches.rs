@@ -29,6 +29,8 @@ struct Faults {
     uploads: usize,
     /// A batch is begun, and its answer is lost.
     lost_creations: usize,
+    /// A batch is not begun, while another program begins one with as many requests.
+    lost_to_others: usize,
     /// A look is refused because of a rate limit.
     refused_looks: usize,
     /// Results end in the middle of a line.
@@ -166,6 +168,28 @@ impl Provider {
         id
     }
 
+    /// Begins the batch of another program in place of one with so many requests.
+    fn lost_to_another(&self, requests: usize) -> bool {
+        let mut tables = self.tables();
+        if !take(&mut tables.faults.lost_to_others) {
+            return false;
+        }
+        let answer = |_| {
+            let message = json!({"type": "message", "model": "m", "stop_reason": "end_turn",
+                "content": [{"type": "text", "text": "for another program"}], "usage": {}});
+            (uuid::Uuid::new_v4().to_string(), Ok(message))
+        };
+        let batch = Batch {
+            id: "batch_of_another".to_owned(),
+            metadata: json!("another"),
+            requests,
+            answers: (0..requests).map(answer).collect(),
+            status: "completed",
+        };
+        tables.batches.push(batch);
+        true
+    }
+
     /// A batch in the form of OpenAI.
     fn batch(batch: &Batch) -> Value {
         let output = format!("file-{}-output", batch.id);
@@ -249,7 +273,10 @@ async fn upload(State(provider): State<Provider>, mut form: Multipart) -> Respon
 
 async fn list_files(State(provider): State<Provider>) -> Json<Value> {
     let tables = provider.tables();
-    let file = |(place, file): (usize, &(String, String))| json!({"id": format!("file-{place}"), "filename": file.0, "created_at": seconds()});
+    let file = |(place, (name, _)): (usize, &(String, String))| {
+        let id = format!("file-{place}");
+        json!({"id": id, "filename": name, "created_at": seconds()})
+    };
     let files: Vec<Value> = tables.files.iter().enumerate().map(file).rev().collect();
     Json(json!({"object": "list", "data": files, "has_more": false}))
 }
@@ -289,6 +316,9 @@ async fn create_messages(State(provider): State<Provider>, Json(body): Json<Valu
         )
     };
     let requests = body["requests"].as_array().unwrap().iter().map(request);
+    if provider.lost_to_another(requests.len()) {
+        return failure(StatusCode::BAD_GATEWAY);
+    }
     let id = provider.begin(Value::Null, requests.collect(), false);
     let mut tables = provider.tables();
     if take(&mut tables.faults.lost_creations) {
@@ -386,7 +416,7 @@ impl Bench {
         let (provider, url) = Provider::serve(faults).await;
         let purpose = json!({"handler": "chat", "provider": api, "base_url": url, "allow_private_addresses": true,
             "model": "smollm2", "user_template": "post.txt.j2", "temperature": 0.3, "max_tokens": 24,
-            "allow_truncated": true, "mode": "batch", "collect_for": "1s", "complete_within": complete_within,
+            "allow_truncated": true, "mode": "batch", "collect_for": "5s", "complete_within": complete_within,
             "input_price": 0.5, "output_price": 1.5, "item_timeout_ms": 120_000});
         let job = json!({"retry_limit": 9, "default_preferences": {"frequency": "daily"}});
         let project = Project::new(purpose, job);
@@ -442,10 +472,16 @@ impl Bench {
         }
         agent.until_logged("Provider batch ended").await;
         let tables = self.provider.tables();
-        assert_eq!(tables.batches.len(), 1, "one batch: {tables:?}");
-        assert_eq!(tables.batches[0].requests, self.tenants);
+        let batches = tables.batches.iter();
+        let ours: Vec<&Batch> = batches
+            .filter(|batch| batch.metadata != "another")
+            .collect();
+        let [batch] = ours.as_slice() else {
+            panic!("one batch: {tables:?}")
+        };
+        assert_eq!(batch.requests, self.tenants);
         assert_eq!(tables.singles, singles, "{tables:?}");
-        let answers = tables.batches[0].answers.iter();
+        let answers = batch.answers.iter();
         let answered: BTreeMap<&str, bool> = answers
             .map(|(custom_id, answer)| (custom_id.as_str(), answer.is_ok()))
             .collect();
@@ -521,6 +557,22 @@ async fn a_batch_that_takes_too_long_is_cancelled_and_the_rest_is_called_singly(
         let path = bench.trigger(&agent).await;
         bench.assert_paid_once(&agent, &path, 2).await;
     }
+}
+
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
+#[tokio::test]
+async fn a_batch_of_another_program_is_not_taken_for_ours() {
+    let faults = Faults {
+        lost_to_others: 1,
+        ..Faults::default()
+    };
+    let bench = Bench::new("anthropic", 3, faults, "24h").await;
+    let agent = bench.agent(None);
+    let path = bench.trigger(&agent).await;
+    bench.assert_paid_once(&agent, &path, 0).await;
 }
 
 #[cfg_attr(
