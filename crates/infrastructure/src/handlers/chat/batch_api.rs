@@ -25,6 +25,8 @@ use crate::{
 
 /// How long a call may take that neither sends requests nor reads results.
 const SHORT_CALL: Duration = Duration::from_secs(15);
+/// Longest description of a batch, or page of a list.
+const MAX_JSON_BYTES: usize = 8 * 1024 * 1024;
 /// How many entries of a list come at a time, and how many pages are looked at.
 const PAGE: usize = 100;
 const MAX_PAGES: usize = 20;
@@ -234,7 +236,7 @@ impl BatchApi {
     async fn json(&self, request: RequestBuilder) -> Result<Value, HandlerError> {
         let response = self.send(request).await?;
         let unanswered = |error| unanswered(&self.host, error);
-        let (body, _) = body(response, MAX_ANSWER_BYTES).await.map_err(unanswered)?;
+        let (body, _) = body(response, MAX_JSON_BYTES).await.map_err(unanswered)?;
         serde_json::from_slice(&body).map_err(|error| {
             let problem = format!("the answer of {} cannot be parsed: {error}", self.host);
             HandlerError::retryable(problem)
