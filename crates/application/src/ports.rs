@@ -102,8 +102,7 @@ pub use self::{
     clock::MockClock, config_database::MockConfigDatabase, deliveries::MockDeliveries,
     item_source::MockItemSource, operations::MockOperatorStore,
     preference_mirror::MockPreferenceMirror, provider_batches::MockProviderBatches,
-    purpose_handler::MockPurposeHandler,
-    result_sink::MockResultSink, run_history::MockRunHistory, suppressions::MockSuppressions,
-    tenant_data::MockTenantData, waiting_items::MockCompleter, waiting_items::MockWaitingItems,
-    work_queue::MockWorkQueue,
+    purpose_handler::MockPurposeHandler, result_sink::MockResultSink, run_history::MockRunHistory,
+    suppressions::MockSuppressions, tenant_data::MockTenantData, waiting_items::MockCompleter,
+    waiting_items::MockWaitingItems, work_queue::MockWorkQueue,
 };
