@@ -97,6 +97,8 @@ pub const METRICS: [Metric; 15] = [
         Gauge,
         &["job_id"],
         "Number of items that wait because their work goes on elsewhere; every process on one store shows the same number.",
+    ),
+    metric(
         "punctual_provider_batches_total",
         Counter,
         &["purpose_id", "outcome"],

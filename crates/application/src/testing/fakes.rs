@@ -323,17 +323,20 @@ impl Tables {
         let waiting = self.waiting_in(&chunk.chunk_id);
         // What the claim of a cancelled batch was given is still to be skipped.
         let waiting = waiting.filter(|item_id| !given.contains(item_id)).count();
-        if left > waiting {
+        // What was resumed during the claim is for the next one.
+        let resumed = self.resumed_in(&chunk.chunk_id);
+        let resumed = resumed.filter(|item_id| !given.contains(item_id)).count();
+        if left > waiting + resumed {
             return false;
         }
-        if waiting == 0 {
+        if waiting + resumed == 0 {
             self.end_chunk(chunk, now);
         } else if let Some(row) = self.claimed(chunk, token) {
             row.claimant = None;
             row.items.clear();
             row.poison_candidate = None;
             // What waits of a cancelled batch is given once more, to be skipped.
-            row.parked = !cancelled;
+            row.parked = !cancelled && resumed == 0;
         }
         true
     }

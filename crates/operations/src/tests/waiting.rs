@@ -155,11 +155,11 @@ async fn a_deadline_is_moved_up_to_thirty_days_after_the_call_began_to_wait() {
     let latest = "2026-03-30T09:00:00Z";
     let asked = json!({"seconds": 7200, "progress": "7 of 9 <scenes>\n"});
     let moved = run.say("extend", &asked.to_string()).await;
-    let expected = json!({"until": "2026-03-01T11:00:00Z", "latest": latest, "limited": false});
+    let expected = json!({"until": "2026-03-01T11:00:01Z", "latest": latest, "limited": false});
     assert_eq!(moved, expected);
     let listed = run.api.get("/api/v1/waiting?tenant_id=ann").await;
     let call = &listed["waiting"][0];
-    assert_eq!(call["until"], "2026-03-01T11:00:00Z");
+    assert_eq!(call["until"], "2026-03-01T11:00:01Z");
     assert_eq!(call["progress"]["note"], "7 of 9 <scenes>");
     let moved = run.say("extend", "{\"seconds\": 2592000}").await;
     let expected = json!({"until": latest, "latest": latest, "limited": true});

@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{
     Chunk, ItemId, ItemResult, ItemStatus, JobId, Progress, Waiting, WaitingStatus,
 };
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::{FakeStore, RunKey, Tables, paged, stored};
@@ -112,6 +113,9 @@ impl WaitingItems for FakeStore {
         let calls = ids.into_iter().filter_map(|id| tables.waiting_call(id));
         let mut found: Vec<WaitingCall> = calls.filter(is_wanted).collect();
         found.sort_by_key(|call| (call.since, call.call_id));
+        for call in &mut found {
+            (call.waiting.state, call.written) = (Value::Null, None);
+        }
         paged(found, page, |call| call.call_id.to_string())
     }
 
@@ -163,6 +167,14 @@ impl Tables {
         let of_chunk = self.waiting.values();
         of_chunk
             .filter(move |row| row.waits() && row.chunk_id == chunk_id)
+            .map(|row| &row.item.item_id)
+    }
+
+    /// The items of a chunk that the next claim is given.
+    pub(super) fn resumed_in(&self, chunk_id: &str) -> impl Iterator<Item = &ItemId> {
+        let of_chunk = self.waiting.values();
+        of_chunk
+            .filter(move |row| row.phase == Phase::Resumed && row.chunk_id == chunk_id)
             .map(|row| &row.item.item_id)
     }
 

@@ -54,7 +54,7 @@ fn handler(poll_seconds: i64, now: DateTime<Utc>) -> TemporalHandler {
         task_queue: "reports".to_owned(),
         workflow: "Report".to_owned(),
         poll: TimeDelta::seconds(poll_seconds),
-        deadline: Deadline::read(&mut fields),
+        deadline: CompletionOptions::read(&mut fields),
         clock: Arc::new(ManualClock::starting_at(&now.to_rfc3339())),
         failures: LogLimit::default(),
     }

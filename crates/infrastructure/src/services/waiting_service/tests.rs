@@ -36,9 +36,10 @@ fn processor(handlers: Handlers, stop: &CancellationToken) -> EnhancedBatchProce
 /// Where nothing waits; counts the looks, of which the first ones fail.
 fn nothing_waits(looks: &Arc<AtomicUsize>, failures: usize) -> MockWaitingItems {
     let mut waiting = MockWaitingItems::new();
-    let looks = Arc::clone(looks);
+    let (looks, all) = (Arc::clone(looks), AtomicUsize::new(0));
     waiting.expect_due().returning(move |_, _, _| {
-        if looks.fetch_add(1, Ordering::Relaxed) < failures {
+        looks.fetch_add(1, Ordering::Relaxed);
+        if all.fetch_add(1, Ordering::Relaxed) < failures {
             let error = StoreError::new(StoreErrorKind::Unavailable, "it is away");
             return Err(error);
         }
