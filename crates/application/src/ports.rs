@@ -47,6 +47,7 @@ mod deliveries;
 mod item_source;
 mod operations;
 mod preference_mirror;
+mod prepared_outputs;
 mod provider_batches;
 mod purpose_handler;
 mod rendered;
@@ -79,6 +80,7 @@ pub use operations::{
     Redelivery, ReplicaLease, Request, StoredDelivery, WaitingWork,
 };
 pub use preference_mirror::PreferenceMirror;
+pub use prepared_outputs::{NewPrepared, PreparedOutput, PreparedState, PreparedWork};
 pub use provider_batches::{
     AnsweredCall, BatchTotals, BatchedCall, CollectLimits, Collected, KEEP_ENDED, ProviderBatch,
     ProviderBatchState, ProviderBatches, REQUEST,

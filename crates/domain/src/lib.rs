@@ -40,6 +40,7 @@ pub use planning::{
     placement::Placement,
     planner::{DueGroup, plan_fixed, plan_mirror},
     position::{Firing, Position, StoredPosition},
+    prepare_ahead::plan_ahead,
     shard::{AssignmentError, InvalidShard, Shard, ShardAssignment, Sharding},
 };
 pub use preference::{
@@ -71,6 +72,7 @@ pub use work::{
     dead_letter::{DeadLetter, DeadLetterState},
     delivery::{Delivery, without_secrets},
     email_address::{EmailAddress, InvalidEmailAddress},
+    fingerprint::Fingerprint,
     item::{Completion, Item, ItemInput, KeyForm, Previous},
     job::{FailureLimit, JobKind, Overlap},
     outcome::{FailureKind, ItemResult, ItemStatus, Outcome, SkipReason},

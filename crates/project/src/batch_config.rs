@@ -17,6 +17,9 @@ use serde_json::Value;
 
 use crate::{data::parse_data, source::parse_source};
 
+/// Runs are prepared at most so long before they fall due.
+const MAX_PREPARE_AHEAD: TimeDelta = TimeDelta::days(7);
+
 /// Reads the content of `batch_config.json`: `{"jobs": […]}`, or the older `batch_processing_jobs`.
 ///
 /// # Errors
@@ -110,7 +113,9 @@ fn parse_job(value: &Value, pointer: &str, default_zone: &Zone) -> Result<JobCon
         fields.complain("deliver", Invalid::new(problem, remedy));
     }
     let preference_based = fields.optional("preference_based", boolean);
+    let mut prepare_ahead = None;
     let (work, data, per_organization) = if preference_based.unwrap_or(false) {
+        prepare_ahead = fields.optional("prepare_ahead", parse_prepare_ahead);
         let data = fields.nested("data", parse_data);
         let per_organization = fields.optional("max_concurrent_items_per_organization", |value| {
             whole_number(value, 1..=100_000)
@@ -132,6 +137,7 @@ fn parse_job(value: &Value, pointer: &str, default_zone: &Zone) -> Result<JobCon
             catch_up,
             failure_limit,
             expires_after,
+            prepare_ahead,
             overlap: overlap.unwrap_or_default(),
             max_concurrent_items_per_organization: per_organization
                 .and_then(|most| NonZeroU32::new(most as u32)),
@@ -140,6 +146,16 @@ fn parse_job(value: &Value, pointer: &str, default_zone: &Zone) -> Result<JobCon
             work: work?,
         })
     })
+}
+
+/// Reads how long ahead runs are prepared.
+fn parse_prepare_ahead(value: &Value) -> Result<TimeDelta, Invalid> {
+    let ahead = duration(value)?;
+    if ahead > MAX_PREPARE_AHEAD {
+        let remedy = "use a duration from `1m` to `7d`, such as `90m` or `12h`";
+        return Err(Invalid::new("is too long", remedy));
+    }
+    Ok(ahead)
 }
 
 /// Reads the second purpose of a job.
@@ -479,6 +495,36 @@ mod tests {
         );
         let error = job("overlap", json!("queue")).unwrap_err().to_string();
         assert!(error.contains("use one of skip, wait, allow"), "{error}");
+    }
+
+    #[test]
+    fn runs_of_jobs_that_follow_preferences_are_prepared_at_most_a_week_ahead() {
+        let follows = |ahead: Value| {
+            let job = json!({"job_id": "a", "type": "individual", "purpose_id": "p",
+                "preference_based": true, "feature_type": "f", "prepare_ahead": ahead});
+            parse_batch_config(&json!({ "jobs": [job] }), &Zone::utc())
+        };
+        for (text, minutes) in [("1m", 1), ("12h", 720), ("7d", 10_080)] {
+            let job = follows(json!(text)).unwrap().jobs.remove(0);
+            assert_eq!(job.prepare_ahead, Some(TimeDelta::minutes(minutes)));
+        }
+        for (wrong, remedy) in [
+            (json!("59s"), "such as `90m`"),
+            (json!("8d"), "use a duration from `1m` to `7d`"),
+            (json!(12), "/jobs/0/prepare_ahead"),
+        ] {
+            let error = follows(wrong.clone()).unwrap_err().to_string();
+            assert!(error.contains("/jobs/0/prepare_ahead"), "{error}");
+            assert!(error.contains(remedy), "{wrong}: {error}");
+        }
+        let plain = errors(
+            json!({"jobs": [{"job_id": "a", "type": "individual", "purpose_id": "p",
+            "schedule": {"frequency": "daily"}, "source": {"file": "x.json"}, "prepare_ahead": "1h"}]}),
+        );
+        assert!(
+            plain[0].starts_with("/jobs/0/prepare_ahead: \"1h\" is not a known field"),
+            "{plain:#?}"
+        );
     }
 
     #[test]

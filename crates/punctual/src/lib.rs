@@ -23,8 +23,8 @@ pub use punctual_application::{
     ActiveFailures, Actor, BackfillReport, BackfillRequest, Binding, DeadLetterSelection,
     DiscardReport, Explanation, Finding, FindingKind, Findings, Handlers, IdempotencyKey, JobView,
     Jobs, Operator, OperatorError, Preview, PreviewContent, PreviewRequest, PreviewStatus,
-    PreviewThen, PurposeLimits, ReplayReport, StatusHandle, SuppressReport, SuppressRequest,
-    TriggerRequest, TriggeredBatch,
+    PreviewThen, PurposeLimits, ReplayReport, RunPreparation, StatusHandle, SuppressReport,
+    SuppressRequest, TriggerRequest, TriggeredBatch,
     ports::{
         Attempts, BatchFilter, BatchReader, ChangePage, Clock, Completer, ConfigDatabase,
         ConfigDatabaseError, ConfigErrorKind, Cursor, DeadLetterFilter, HandlerError,
@@ -38,11 +38,11 @@ pub use punctual_application::{
 pub use punctual_domain::{
     AtDeadline, Batch, BatchConfig, BatchStatus, Change, ChangeKind, Completion, DataRequest,
     DataSource, DataTenant, DeadLetter, DeadLetterState, EmailAddress, FailureKind, FeatureType,
-    FieldError, FieldErrors, Fields, Invalid, InvalidId, InvalidWord, Item, ItemId, ItemInput,
-    ItemResult, ItemStatus, JobConfig, JobId, Location, Membership, MergedPreference, Occurrence,
-    OrganizationId, Outcome, Preference, PreferenceRecord, Previous, Priority, Progress, PurposeId,
-    Shard, ShardAssignment, Sharding, SkipReason, Slot, Source, TenantId, Trigger, Waiting,
-    WaitingStatus, Zone, values,
+    FieldError, FieldErrors, Fields, Fingerprint, Invalid, InvalidId, InvalidWord, Item, ItemId,
+    ItemInput, ItemResult, ItemStatus, JobConfig, JobId, Location, Membership, MergedPreference,
+    Occurrence, OrganizationId, Outcome, Preference, PreferenceRecord, Previous, Priority,
+    Progress, PurposeId, Shard, ShardAssignment, Sharding, SkipReason, Slot, Source, TenantId,
+    Trigger, Waiting, WaitingStatus, Zone, values,
 };
 pub use punctual_infrastructure::LastKnownGood;
 #[cfg(feature = "http")]

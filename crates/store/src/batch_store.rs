@@ -6,9 +6,14 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_application::{
     crash_point,
-    ports::{BatchStore, Claim, Claimant, Committed, StoreError, WaitingItem},
+    ports::{
+        BatchStore, Claim, Claimant, Committed, NewPrepared, PreparedOutput, PreparedState,
+        StoreError, WaitingItem,
+    },
 };
-use punctual_domain::{Chunk, ItemId, ItemResult, ItemStatus, JobId, Previous, PurposeId};
+use punctual_domain::{
+    Chunk, ItemId, ItemResult, ItemStatus, JobId, Occurrence, Previous, PurposeId,
+};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -265,6 +270,43 @@ impl BatchStore for Store {
         items: &[ItemId],
     ) -> Result<Option<HashMap<ItemId, serde_json::Value>>, StoreError> {
         self.take_kept(chunk, token, purpose, items).await
+    }
+
+    async fn keep_prepared(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        item: &ItemId,
+        prepared: &NewPrepared,
+    ) -> Result<bool, StoreError> {
+        self.keep_one_prepared(chunk, token, item, prepared).await
+    }
+
+    async fn finish_prepared(
+        &self,
+        call_id: Uuid,
+        output: &serde_json::Value,
+        now: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
+        self.finish_one_prepared(call_id, output, now).await
+    }
+
+    async fn prepared(
+        &self,
+        job_id: &JobId,
+        run: Occurrence,
+        items: &[ItemId],
+    ) -> Result<HashMap<ItemId, PreparedState>, StoreError> {
+        self.prepared_states(job_id, run, items).await
+    }
+
+    async fn take_prepared(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        items: &[ItemId],
+    ) -> Result<HashMap<ItemId, PreparedOutput>, StoreError> {
+        self.take_all_prepared(chunk, token, items).await
     }
 
     async fn commit(

@@ -372,11 +372,18 @@ pub(crate) fn message(chunk: &Chunk) -> Result<String, StoreError> {
     serde_json::to_string(chunk).map_err(failed)
 }
 
+/// Places from here on are those of chunks that prepare runs: what is due comes first.
+const AFTER_RUNS: i64 = 1 << 40;
+
 /// The place of a chunk in its batch. The first chunks of all batches of a job come before the second ones, so that a large
 /// batch lets others in.
 pub(crate) fn place(chunk: &Chunk) -> i64 {
     let place = chunk.chunk_id.rsplit('/').next();
-    place.and_then(|n| n.parse().ok()).unwrap_or(0)
+    let place = place.and_then(|n| n.parse().ok()).unwrap_or(0);
+    match chunk.prepares {
+        Some(_) => AFTER_RUNS.saturating_add(place),
+        None => place,
+    }
 }
 
 /// The chunk of a row; `None`, and an entry in the log, when its message is none or that of another row.

@@ -56,7 +56,7 @@ const ACTIVE_CLAIMS: &str =
 
 /// Tenants of a job who have an occurrence running other than this one, in a process that was alive at `$3`. Of a process
 /// that has sent no heartbeat nothing else is known. And those of the tenants `$4` who have one waiting: each is looked up, as all
-/// that waits of the job may be much.
+/// that waits of the job may be much. What is only prepared (stage 4) keeps no run from beginning.
 pub(crate) const OVERLAPPING: &str = "SELECT n.tenant_id FROM @running_items n
      JOIN @chunks c ON c.chunk = n.chunk AND c.token = n.token
      WHERE n.job_id = $1 AND n.occurrence <> $2
@@ -64,7 +64,8 @@ pub(crate) const OVERLAPPING: &str = "SELECT n.tenant_id FROM @running_items n
                        AND r.chunk = n.chunk)
        AND coalesce((SELECT p.last_seen FROM @processes p WHERE p.process = c.process), $3) >= $3
      UNION SELECT w.tenant_id FROM @waiting_items w
-     WHERE w.job_id || '' = $1 AND @in_texts(w.tenant_id, $4) AND w.run <> $5 AND w.phase + 0 < 3";
+     WHERE w.job_id || '' = $1 AND @in_texts(w.tenant_id, $4) AND w.run <> $5 AND w.phase + 0 < 3
+       AND w.stage <> 4";
 
 /// Records the items that a claim gave, where they are not all.
 const ASSIGN_ITEMS: &str = "UPDATE @chunks SET items = $2, superseded = $3 WHERE chunk = $1";

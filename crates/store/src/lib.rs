@@ -2,9 +2,9 @@
 //!
 //! # Adding a statement
 //!
-//! It stands in the file of its port (`work_queue`, `chunk_queue`, `batch_store`, `waiting_items`, `reader`, `deliveries`, `operations`, `suppressions`,
-//! `provider_batches`) or of
-//! its subject (`claims`), once for both databases: `driver` says which marks stand for what differs. The suites of
+//! It stands in the file of its port (`work_queue`, `chunk_queue`, `batch_store`, `waiting_items`, `reader`, `deliveries`, `operations`,
+//! `suppressions`, `provider_batches`) or of its subject (`claims`, `kept_outputs`, `prepared_outputs`), once for both databases:
+//! `driver` says which marks stand for what differs. The suites of
 //! `testing::contract` run on both, so add what the statement promises to them first.
 //!
 //! # Adding a column
@@ -38,6 +38,7 @@ mod host;
 mod kept_outputs;
 mod migrations;
 mod operations;
+mod prepared_outputs;
 mod previous;
 mod provider_batches;
 mod reader;
@@ -57,7 +58,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use punctual_application::ports::{
-    BatchReader, BatchStore, ChunkQueue, Deliveries, Enqueued, OperatorStore, ProviderBatches, StoreError, Suppressions, WaitingItems, WorkQueue,
+    BatchReader, BatchStore, ChunkQueue, Deliveries, Enqueued, OperatorStore, ProviderBatches,
+    StoreError, Suppressions, WaitingItems, WorkQueue,
 };
 use punctual_domain::Firing;
 use tokio::sync::watch;

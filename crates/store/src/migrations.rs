@@ -48,6 +48,7 @@ const SQLITE: &[File] = files! { "sqlite":
     "0017_kept_outputs"
     "0018_waiting_items"
     "0019_provider_batches"
+    "0020_prepared_outputs"
 };
 
 #[cfg(feature = "postgres")]
@@ -69,6 +70,7 @@ const POSTGRES: &[File] = files! { "postgres":
     "0015_kept_outputs"
     "0016_waiting_items"
     "0017_provider_batches"
+    "0018_prepared_outputs"
 };
 
 /// The migration of a file. Marks do not count in its checksum.
@@ -101,7 +103,7 @@ pub(crate) fn of_sqlite(dialect: &Dialect) -> Migrator {
 
 /// The tables, and the migrations that made them.
 #[cfg(feature = "postgres")]
-const TABLES: [(&str, i64); 30] = [
+const TABLES: [(&str, i64); 31] = [
     (TABLE, 0),
     ("leader", 1),
     ("schedule_progress", 1),
@@ -132,6 +134,7 @@ const TABLES: [(&str, i64); 30] = [
     ("secrets", 16),
     ("provider_batches", 17),
     ("provider_batch_calls", 17),
+    ("prepared_outputs", 18),
 ];
 
 /// Brings the tables of a `PostgreSQL` database up to date. Those that an earlier version made elsewhere move into the schema.

@@ -41,7 +41,7 @@ pub(crate) const ACTIVITY: &str = "SELECT job_id, count(*),
                    sum(c.skipped + c.superseded) FROM @chunks c WHERE c.batch_id = b.batch_id), 0) ELSE b.skipped END AS skipped,
                CASE WHEN b.failed > 0 OR b.finished_at IS NULL THEN coalesce((SELECT r.letters FROM @replayed_letters r
                    WHERE r.batch_id = b.batch_id), 0) ELSE 0 END AS replayed
-           FROM @batches b WHERE b.scheduled_at >= $1) a
+           FROM @batches b WHERE b.scheduled_at >= $1 AND b.trigger <> 'prepare') a
      GROUP BY job_id ORDER BY job_id";
 
 impl FromRow for JobActivity {
@@ -167,13 +167,13 @@ pub(crate) const WAITING_WORK: &str =
          (SELECT count(*) FROM @processes p WHERE p.last_seen > @now() - $3)
      FROM (SELECT * FROM (
                SELECT b.job_id, b.total, @greatest(b.scheduled_at, b.created_at) AS since FROM @batches b
-               WHERE b.status = 'queued' AND b.scheduled_at <= $1 AND b.created_at <= $1
+               WHERE b.status = 'queued' AND b.scheduled_at <= $1 AND b.created_at <= $1 AND b.trigger <> 'prepare'
                    AND NOT EXISTS (SELECT 1 FROM @paused_jobs j WHERE j.job_id = b.job_id)
                ORDER BY b.scheduled_at LIMIT $2) runs
            UNION ALL
            SELECT * FROM (
                SELECT b.job_id, b.total, @greatest(b.scheduled_at, b.created_at) AS since FROM @batches b
-               WHERE b.status = 'queued' AND b.scheduled_at <= $1 AND b.created_at <= $1
+               WHERE b.status = 'queued' AND b.scheduled_at <= $1 AND b.created_at <= $1 AND b.trigger <> 'prepare'
                    AND EXISTS (SELECT 1 FROM @paused_jobs j WHERE j.job_id = b.job_id)
                ORDER BY b.scheduled_at LIMIT $2) paused) w
      GROUP BY w.job_id ORDER BY w.job_id";

@@ -133,7 +133,7 @@ macro_rules! newest_batches {
 const RUNS_OF_TENANT: &str = concat!(
     result_columns!(),
     " FROM (SELECT DISTINCT run FROM @batches
-            WHERE scheduled_at <= $1 AND scheduled_at >= $2 AND ($3 IS NULL OR job_id = $3)) w
+            WHERE scheduled_at <= $1 AND scheduled_at >= $2 AND ($3 IS NULL OR job_id = $3) AND trigger <> 'prepare') w
       CROSS JOIN @results r JOIN @chunks c ON c.chunk = r.chunk JOIN @batches b ON b.batch_id = c.batch_id
       JOIN @runs n ON n.run = r.run LEFT JOIN @preferences p ON p.hash = r.preference
       WHERE r.run = w.run AND r.tenant_id = $4 AND b.scheduled_at >= $2
@@ -144,7 +144,7 @@ const RUNS_OF_TENANT: &str = concat!(
 const SKIPPED_OF_TENANT: &str = concat!(
     skipped_columns!(),
     " WHERE r.tenant_id = $4 AND b.scheduled_at >= $2 AND (b.scheduled_at, r.chunk) < ($1, $5)
-        AND ($3 IS NULL OR r.job_id = $3) ORDER BY b.scheduled_at DESC, r.chunk DESC LIMIT $6"
+        AND ($3 IS NULL OR r.job_id = $3) AND b.trigger <> 'prepare' ORDER BY b.scheduled_at DESC, r.chunk DESC LIMIT $6"
 );
 
 const WAITING_OF_TENANT: &str = concat!(

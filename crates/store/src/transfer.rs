@@ -18,7 +18,7 @@ const ROWS_PER_COPY: usize = 2_000;
 
 /// In an order in which nothing points to what is not there yet. The tables have the same columns in both databases. What the
 /// target counts as rows come in is left out.
-const TABLES: [&str; 22] = [
+const TABLES: [&str; 23] = [
     "shards",
     "schedule_progress",
     "paused_jobs",
@@ -29,6 +29,7 @@ const TABLES: [&str; 22] = [
     "preferences",
     "results",
     "kept_outputs",
+    "prepared_outputs",
     "waiting_items",
     "skipped_items",
     "dead_letters",

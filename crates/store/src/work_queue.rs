@@ -13,7 +13,7 @@ use punctual_application::{
 };
 use punctual_domain::{
     BatchStatus, Chunk, DeadLetter, DeadLetterState, Firing, JobId, NewBatch, ShardAssignment,
-    Sharding, StoredPosition,
+    Sharding, StoredPosition, Trigger,
 };
 use serde_json::json;
 use tracing::warn;
@@ -26,6 +26,7 @@ use crate::{
     driver::{Announcement, Column, Connection, Row, Value, values},
     errors::not_open,
     kept_outputs::FORGET_KEPT,
+    prepared_outputs::remove_old,
     trace,
 };
 
@@ -328,7 +329,15 @@ pub(crate) async fn enqueue(
     if !batches.is_empty() {
         connection.announce(Announcement::Chunks).await?;
     }
+    if batches.iter().any(prepares) {
+        remove_old(connection, now).await?;
+    }
     Ok(Enqueued { batches })
+}
+
+/// Whether a batch prepares a run.
+fn prepares(batch: &NewBatch) -> bool {
+    batch.trigger == Trigger::Prepare
 }
 
 /// A job's occurrence.
@@ -427,8 +436,10 @@ async fn insert(
     // Of two that are the same the first is new.
     let mut left: HashSet<&str> = new.iter().map(String::as_str).collect();
     batches.retain(|batch| left.remove(batch.batch_id.to_string().as_str()));
+    // What prepares a run is not an earlier run of it.
     let due = batches
         .iter()
+        .filter(|batch| !prepares(batch))
         .filter_map(|batch| Some((run_of(batch)?, batch.scheduled_at)));
     note_due(connection, &Vec::from_iter(due)).await?;
     for batch in &mut batches {

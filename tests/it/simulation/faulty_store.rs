@@ -16,8 +16,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
     ports::{
-        BatchStore, Claim, Claimant, Clock, Committed, Enqueued, Leadership, Pause, PauseCause,
-        StoreError, WaitingItem, WorkQueue,
+        BatchStore, Claim, Claimant, Clock, Committed, Enqueued, Leadership, NewPrepared, Pause,
+        PauseCause, PreparedOutput, PreparedState, StoreError, WaitingItem, WorkQueue,
     },
     testing::{FakeStore, ManualClock},
 };
@@ -328,6 +328,50 @@ impl BatchStore for FaultyStore {
         let (fails, _) = self.fails(("kept", &chunk.chunk_id));
         let kept = self.inner.kept_outputs(chunk, token, purpose, items);
         self.result(kept.await, fails)
+    }
+
+    async fn keep_prepared(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        item: &ItemId,
+        prepared: &NewPrepared,
+    ) -> Result<bool, StoreError> {
+        let (fails, after) = self.fails(("prepared", &chunk.chunk_id, item));
+        if fails && !after {
+            return Err(StoreError::unavailable("simulated"));
+        }
+        let kept = self.inner.keep_prepared(chunk, token, item, prepared);
+        self.result(kept.await, fails)
+    }
+
+    async fn finish_prepared(
+        &self,
+        call_id: Uuid,
+        output: &Value,
+        now: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
+        self.inner.finish_prepared(call_id, output, now).await
+    }
+
+    async fn prepared(
+        &self,
+        job_id: &JobId,
+        run: Occurrence,
+        items: &[ItemId],
+    ) -> Result<HashMap<ItemId, PreparedState>, StoreError> {
+        self.inner.prepared(job_id, run, items).await
+    }
+
+    async fn take_prepared(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        items: &[ItemId],
+    ) -> Result<HashMap<ItemId, PreparedOutput>, StoreError> {
+        let (fails, _) = self.fails(("take", &chunk.chunk_id));
+        let taken = self.inner.take_prepared(chunk, token, items);
+        self.result(taken.await, fails)
     }
 
     async fn commit(

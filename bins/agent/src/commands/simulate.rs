@@ -59,6 +59,8 @@ pub(crate) async fn simulate(settings: &Settings, options: SimulateOptions) -> R
     let from = options.from.unwrap_or_else(|| midnight(SystemClock.now()));
     let load = Load::over(&mut mirror, from, options.days);
     let queue = Queue::fed_by(&load, options.concurrency, options.item_ms);
+    let ahead = job.prepare_ahead;
+    let ahead = ahead.map(|ahead| (ahead, queue.unprepared(&load, ahead)));
     let mut spreads = Vec::new();
     for minutes in SPREADS.into_iter().filter(|minutes| *minutes != spread) {
         mirror.spread_over(minutes);
@@ -76,6 +78,7 @@ pub(crate) async fn simulate(settings: &Settings, options: SimulateOptions) -> R
         spreads,
         load,
         queue,
+        ahead,
     };
     if let Some(path) = &options.html {
         std::fs::write(path, html::page(&report)).map_err(|error| {

@@ -41,6 +41,7 @@ mod postgres;
 mod preview;
 mod project;
 mod provider_batches;
+mod ready_by;
 mod reload;
 mod replicas;
 mod running;

@@ -74,6 +74,25 @@ fn simulate_shows_when_users_fall_due_and_what_spreading_does() {
         "the clocks skip 02:30 on the 29th"
     );
 
+    // What is prepared ahead takes the calls from the minute at which users are due.
+    let job = json!({"prepare_ahead": "12h"});
+    let project =
+        crate::project::Project::new(json!({"handler": "template", "template": "t.j2"}), job);
+    project.write("templates/t.j2", "{{ tone }}");
+    let mut command = project.command();
+    command.args([
+        "simulate", "--users", "20000", "--days", "2", "--from", from, "--json",
+    ]);
+    let output = command.output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let ahead = &report["prepare_ahead"];
+    assert_eq!(ahead["seconds"], 43_200, "{report:#}");
+    assert_eq!(ahead["peak_without"], report["peak"]["users"]);
+    assert!(
+        ahead["peak_when_due"].as_u64() < ahead["peak_without"].as_u64(),
+        "{report:#}"
+    );
+
     let made_up = |seed: &str| {
         agent(&[
             "simulate", "--users", "20000", "--days", "2", "--from", from, "--seed", seed,

@@ -42,7 +42,7 @@ pub trait BatchReader: Send + Sync {
         page: &Page,
     ) -> Result<Paged<StoredResult>, StoreError>;
 
-    /// Runs of a tenant, newest first, those that are running now included.
+    /// Runs of a tenant, newest first, those that are running now included. What prepares a run is not among them.
     async fn tenant_runs(
         &self,
         filter: &TenantRuns,

@@ -8,11 +8,11 @@ use std::collections::{BTreeSet, HashMap};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use punctual_domain::{Chunk, ItemId, ItemResult, JobId, Previous, PurposeId};
+use punctual_domain::{Chunk, ItemId, ItemResult, JobId, Occurrence, Previous, PurposeId};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Attempts, StoreError, WaitingItem};
+use super::{Attempts, NewPrepared, PreparedOutput, PreparedState, StoreError, WaitingItem};
 
 /// Keeps who works on what, and the result of every item.
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
@@ -77,6 +77,41 @@ pub trait BatchStore: Send + Sync {
         purpose: &PurposeId,
         items: &[ItemId],
     ) -> Result<Option<HashMap<ItemId, Value>>, StoreError>;
+
+    /// Keeps what a chunk [that prepares a run](Chunk::prepares) has made of an item, in place of what was kept for the run before.
+    /// It is kept until a chunk of the run that has [taken](Self::take_prepared) it ends, at most until a day after the run is
+    /// due. `false`: the claim has ended, and nothing is kept.
+    async fn keep_prepared(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        item: &ItemId,
+        prepared: &NewPrepared,
+    ) -> Result<bool, StoreError>;
+
+    /// Keeps the output of a call that [waits](super::PreparedWork::Waits). `false`: nothing is prepared by it any more.
+    async fn finish_prepared(
+        &self,
+        call_id: Uuid,
+        output: &Value,
+        now: DateTime<Utc>,
+    ) -> Result<bool, StoreError>;
+
+    /// How far this run has been prepared, for those of the items for which it has.
+    async fn prepared(
+        &self,
+        job_id: &JobId,
+        run: Occurrence,
+        items: &[ItemId],
+    ) -> Result<HashMap<ItemId, PreparedState>, StoreError>;
+
+    /// The outputs that have been prepared for those of a chunk's items for which there is one. None, when the claim has ended.
+    async fn take_prepared(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        items: &[ItemId],
+    ) -> Result<HashMap<ItemId, PreparedOutput>, StoreError>;
 
     /// Commits results of a chunk's items, and a dead letter for each that failed; the last of them finish the chunk. A
     /// dead letter whose replay is skipped is open again, with its failed result. Nothing is taken when the claim has

@@ -90,6 +90,8 @@ pub enum Stage {
     First,
     /// The second of two.
     Second,
+    /// It is called ahead, to [prepare](punctual_domain::Chunk::prepares) a run.
+    Prepare,
 }
 
 /// The attempts at an item that has been called before.

@@ -16,8 +16,8 @@ use std::{
 use chrono::{DateTime, Utc};
 use futures::{FutureExt, Stream, StreamExt, stream};
 use punctual_domain::{
-    Chunk, Completion, FailureKind, Item, ItemId, ItemResult, ItemStatus, Outcome, Preference,
-    Previous, PurposeId,
+    Chunk, Completion, FailureKind, Item, ItemId, ItemResult, ItemStatus, JobId, Occurrence,
+    Outcome, Preference, Previous, PurposeId,
 };
 use tokio::sync::watch;
 use tracing::{Instrument, debug, field::Empty, info_span, warn};
@@ -32,8 +32,8 @@ use super::{
 use crate::SPANS;
 use crate::ports::{
     Attempts, BatchStore, Claim, Claimant, Clock, Committed, ConfigDatabaseError, HandlerError,
-    ItemSourceError, PurposeHandler, RETRY_CHUNK_AFTER, Rendered, Stage, StoreError,
-    StoreErrorKind, WaitingCall, WaitingItem,
+    ItemSourceError, NewPrepared, PreparedOutput, PreparedState, PurposeHandler, RETRY_CHUNK_AFTER,
+    Rendered, Stage, StoreError, StoreErrorKind, WaitingCall, WaitingItem,
 };
 
 /// How many results are committed together at most, and how long the first of them may wait.
@@ -637,7 +637,54 @@ impl BatchProcessor {
         kept.await?.ok_or(ProcessError::Superseded)
     }
 
-    /// Notes that an item has been running for a while.
+    /// Keeps what a chunk that prepares a run has made of an item.
+    pub(crate) async fn keep_prepared(
+        &self,
+        chunk: &Chunk,
+        claimed: &Claimed,
+        item: &ItemId,
+        prepared: &NewPrepared,
+    ) -> Result<(), ProcessError> {
+        let (store, token) = (&self.store, claimed.token);
+        if store.keep_prepared(chunk, token, item, prepared).await? {
+            Ok(())
+        } else {
+            Err(ProcessError::Superseded)
+        }
+    }
+
+    /// How far a run has been prepared for these items.
+    pub(crate) async fn prepared(
+        &self,
+        job_id: &JobId,
+        run: Occurrence,
+        items: &[ItemId],
+    ) -> Result<HashMap<ItemId, PreparedState>, StoreError> {
+        self.store.prepared(job_id, run, items).await
+    }
+
+    /// Keeps the output of a call that waited to prepare a run.
+    pub(crate) async fn finish_prepared(
+        &self,
+        call_id: Uuid,
+        output: &serde_json::Value,
+        now: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
+        self.store.finish_prepared(call_id, output, now).await
+    }
+
+    /// The outputs that have been prepared for these items of a chunk.
+    pub(crate) async fn take_prepared(
+        &self,
+        chunk: &Chunk,
+        claimed: &Claimed,
+        items: &[ItemId],
+    ) -> Result<HashMap<ItemId, PreparedOutput>, ProcessError> {
+        let (store, token) = (&self.store, claimed.token);
+        Ok(store.take_prepared(chunk, token, items).await?)
+    }
+
+    /// Notes that an item has been running for a while. What prepares a run keeps no run from beginning.
     pub(crate) async fn record_running(
         &self,
         chunk: &Chunk,
@@ -645,6 +692,9 @@ impl BatchProcessor {
         item: &ItemId,
         began: DateTime<Utc>,
     ) {
+        if chunk.prepares.is_some() {
+            return;
+        }
         let noted = self.store.record_running(chunk, claimed.token, item, began);
         if let Err(error) = noted.await {
             debug!(%item, %error, "Failed to record that the item of {item} is running: {error}");
@@ -742,7 +792,7 @@ fn unless_dropped(chunk: &Chunk, committed: Committed, items: usize) -> Result<(
 
 #[cfg(test)]
 mod tests {
-    use punctual_domain::{Firing, ItemInput, JobId, NewBatch, Priority, Trigger};
+    use punctual_domain::{Firing, ItemInput, NewBatch, Priority, Trigger};
     use serde_json::{Value, json};
 
     use super::*;
@@ -796,6 +846,7 @@ mod tests {
             batch_id: chunk.batch_id,
             occurrence,
             scheduled_at: due,
+            prepares: None,
             input: ItemInput::Record(Value::Null),
             fetched: None,
             previous: None,

@@ -7,6 +7,7 @@ mod failures;
 mod organizations;
 mod overlap;
 mod prepare;
+mod prepare_ahead;
 mod preview;
 mod retry;
 mod then;
@@ -36,6 +37,7 @@ use self::{
     organizations::{NotBegun, Turn, Turns},
     overlap::{RunningGuard, RunningItems},
     prepare::Prepared,
+    prepare_ahead::{Preparation, of_preparation},
     then::{Next, Then},
     waiting::WaitingCalls,
 };
@@ -116,6 +118,8 @@ struct ChunkRun<'a> {
     data: Option<ChunkData>,
     /// The job's two purposes; `None`: it has one.
     then: Option<Then>,
+    /// What is known of the preparation of a run; `None`: it runs its items.
+    preparation: Option<Preparation>,
     /// Recipients of the aggregate's result; `None`: each item has a result of its own.
     recipients: Option<Vec<ItemId>>,
 }
@@ -295,11 +299,16 @@ impl EnhancedBatchProcessor {
         let jobs = self.jobs.current();
         let job = jobs.job(&chunk.job_id);
         let data = job.and_then(|job| job.data.as_ref());
-        let then = job.and_then(Then::of);
+        // Only the first purpose is prepared.
+        let runs = job.filter(|_| chunk.prepares.is_none());
+        let then = runs.and_then(Then::of);
         if let Some(then) = &then {
             self.add_written(chunk, claimed, then, &mut prepared)
                 .await?;
         }
+        let ready = self
+            .take_ready(chunk, claimed, job, then.as_ref(), &mut prepared)
+            .await?;
         self.add_previous(chunk, job, &mut prepared).await?;
         for item in prepared.iter_mut().filter_map(Prepared::item) {
             if let Some((attempts, _)) = resumed(&claimed.claim, &item.item_id) {
@@ -313,6 +322,7 @@ impl EnhancedBatchProcessor {
             priority: job.map(|job: &JobConfig| job.priority).unwrap_or_default(),
             failure_limit: job.map(|job| job.failure_limit).unwrap_or_default(),
             overlap: match job.map(|job| job.overlap).unwrap_or_default() {
+                _ if chunk.prepares.is_some() => Overlap::Allow,
                 Overlap::Skip if chunk.makes_up() => Overlap::Wait,
                 overlap => overlap,
             },
@@ -320,13 +330,17 @@ impl EnhancedBatchProcessor {
             reserve_for_other_jobs: jobs.jobs.len() > 1,
             data: data.map(|config| ChunkData::new(config, chunk, &prepared)),
             then,
+            preparation: chunk.prepares.map(|_| Preparation::default()),
             isolated: claimed.claim.crash_count >= MAX_CRASHES_BEFORE_ISOLATION,
             recipients: job
                 .filter(|job| job.kind != JobKind::Individual)
                 .map(|_| recipients_of(claimed, &prepared)),
         };
+        let ready = self.end_ready(&run, ready).await?;
         if run.isolated {
-            let report = self.run_isolated(&run, prepared).await?;
+            let prepared = self.without_poison(&run, prepared);
+            let mut report = self.run_isolated(&run, prepared).await?;
+            report += ready;
             return run.unless_failed(report);
         }
         let most = job.and_then(|job| job.max_concurrent_items_per_organization);
@@ -340,7 +354,8 @@ impl EnhancedBatchProcessor {
             .map(|(prepared, turn)| self.run_to_outcome(&run, prepared, turn))
             .buffer_unordered(self.max_concurrent_items)
             .flat_map(|result| stream::iter(run.distributed(result)));
-        let report = self.base.commit_all(chunk, claimed, results).await?;
+        let mut report = self.base.commit_all(chunk, claimed, results).await?;
+        report += ready;
         let report = run.unless_failed(report)?;
         match self.failures.pause_reason(chunk) {
             Some(reason) if !claimed.is_cancelled() => Err(ProcessError::Failing(reason)),
@@ -528,6 +543,7 @@ impl EnhancedBatchProcessor {
             drop(call_permit);
             let since = self.now();
             let outcome = accepted(outcome, since);
+            let outcome = self.seal(run, &item, outcome).await?;
             if let Ok(Outcome::Waiting(waiting)) = outcome {
                 let waits = begins_to_wait(run, &item, progress, began, since, waiting);
                 return Some(ItemEnd::Waits(vec![waits]));
@@ -591,6 +607,9 @@ impl EnhancedBatchProcessor {
         outcome: Result<Outcome, HandlerError>,
     ) -> ItemResult {
         let result = self.base.result(item, began, outcome);
+        if run.preparation.is_some() {
+            return of_preparation(result);
+        }
         let failed = result.status == ItemStatus::Failed;
         // Most tenants of a digest may have nothing to do: they say nothing about those who have.
         if result.status != ItemStatus::NothingToDo {
@@ -634,9 +653,9 @@ impl EnhancedBatchProcessor {
             return Some(StartBlocker::Skip(SkipReason::Cancelled));
         }
         // What has been called before, and waited, has begun in time.
-        let has_begun = run.resumed(&item.item_id).is_some();
+        let has_begun = run.preparation.is_none() && run.resumed(&item.item_id).is_some();
         if run.chunk.is_expired(self.now()) && !has_begun {
-            return Some(StartBlocker::Skip(SkipReason::Expired));
+            return Some(StartBlocker::Skip(run.too_late()));
         }
         // Only the store knows whether a run counts: what this process still has running may have been given to another
         // one long ago. So such an item waits, and its next claim asks the store.
@@ -760,6 +779,7 @@ fn begins_to_wait(
         item_id: item.item_id.clone(),
         purpose_id: item.purpose_id.clone(),
         stage: match (&run.then, &item.written) {
+            (None, _) if run.preparation.is_some() => Stage::Prepare,
             (None, _) => Stage::Only,
             (Some(_), None) => Stage::First,
             (Some(_), Some(_)) => Stage::Second,

@@ -16,6 +16,7 @@ mod idempotency;
 mod jobs;
 mod past_runs;
 mod pause;
+mod preparation;
 mod preview;
 mod quarantine;
 mod replicas;
@@ -43,6 +44,7 @@ pub use self::{
     findings::{Finding, FindingKind, Findings, Severity},
     idempotency::IdempotencyKey,
     jobs::{FixedTiming, JobLimits, JobTiming, JobView, PreferenceTiming},
+    preparation::RunPreparation,
     preview::PreviewRequest,
     quarantine::Quarantined,
     replicas::Replicas,

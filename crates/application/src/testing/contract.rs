@@ -22,6 +22,7 @@ mod item_source;
 mod kept_outputs;
 mod operations;
 mod preference_mirror;
+mod prepared_outputs;
 mod previous;
 mod purpose_handler;
 mod result_sink;
@@ -167,6 +168,7 @@ pub async fn store<S: WorkQueue + ChunkQueue + BatchStore>(store: &S, reader: &d
     batch_store::a_failure_keeps_its_kind_and_runs_again(tested).await;
     kept_outputs::what_the_first_purpose_made_is_kept_until_its_item_has_ended_well(tested).await;
     previous::the_last_success_that_was_due_before_is_found(tested).await;
+    prepared_outputs::what_was_prepared_is_kept_for_its_run(tested).await;
     chunk_queue::chunks_wait_until_they_are_claimed_and_are_claimed_once(tested).await;
     chunk_queue::limits_pauses_and_rests_are_kept(tested).await;
     chunk_queue::claims_of_a_process_that_has_died_are_released_and_count(tested).await;

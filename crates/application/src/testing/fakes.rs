@@ -8,6 +8,7 @@ mod config_database;
 mod deliveries;
 mod item_source;
 mod operations;
+mod prepared_outputs;
 mod result_sink;
 mod run_history;
 mod suppressions;
@@ -33,7 +34,10 @@ pub use self::{
     config_database::FakeConfigDatabase, item_source::FakeItemSource, result_sink::FakeSink,
     run_history::FakeRunHistory, tenant_data::FakeTenantData,
 };
-use self::{deliveries::DeliveryRow, operations::StoredRequest, waiting_items::WaitingRow};
+use self::{
+    deliveries::DeliveryRow, operations::StoredRequest, prepared_outputs::PreparedRow,
+    waiting_items::WaitingRow,
+};
 use crate::{
     ChunkReport, EnhancedBatchProcessor, ProcessError,
     ports::{
@@ -93,6 +97,8 @@ struct Tables {
     runs: BTreeMap<RunKey, Run>,
     /// What the first of two purposes has made of items that have not ended well.
     kept: BTreeMap<RunKey, (PurposeId, Value)>,
+    /// What has been prepared for runs to come.
+    prepared: BTreeMap<RunKey, PreparedRow>,
     /// Items that wait, or have waited and are to be called again.
     waiting: BTreeMap<RunKey, WaitingRow>,
     completion_key: Option<[u8; 32]>,

@@ -23,6 +23,7 @@ pub fn item(id: &str) -> Item {
         batch_id: Uuid::nil(),
         occurrence: "2026-03-01".parse().expect("valid"),
         scheduled_at: "2026-03-01T09:00:00Z".parse().expect("valid"),
+        prepares: None,
         input: ItemInput::Record(json!({ "id": id })),
         fetched: None,
         previous: None,

@@ -56,6 +56,8 @@ pub struct JobConfig {
     pub failure_limit: FailureLimit,
     /// How long after it fell due, or was asked for, an item may still begin; `None`: one period of its schedule.
     pub expires_after: Option<TimeDelta>,
+    /// How long before they fall due the runs of a job that follows preferences are prepared; `None`: they are not.
+    pub prepare_ahead: Option<TimeDelta>,
     /// What happens to an occurrence while another one of the same tenant is running.
     pub overlap: Overlap,
     /// Items of one organization that a process runs at one time; `None`: as many as of all.

@@ -84,14 +84,20 @@ pub fn plan_mirror(mirror: &Mirror, catch_up: CatchUp, to: DateTime<Utc>) -> Vec
             plan.add(&slot, instant, spread, Trigger::LateChange, tenants);
         }
     }
-    plan.0.into_values().collect()
+    plan.into_groups()
 }
 
+/// What falls due, put together.
 #[derive(Default)]
-struct Plan(BTreeMap<(DateTime<Utc>, Trigger, Slot, Occurrence, TimeDelta), DueGroup>);
+pub(super) struct Plan(BTreeMap<(DateTime<Utc>, Trigger, Slot, Occurrence, TimeDelta), DueGroup>);
 
 impl Plan {
-    fn add(
+    /// The groups, in the order of time.
+    pub(super) fn into_groups(self) -> Vec<DueGroup> {
+        self.0.into_values().collect()
+    }
+
+    pub(super) fn add(
         &mut self,
         slot: &Slot,
         instant: DateTime<Utc>,

@@ -62,6 +62,7 @@ impl NewBatch {
             Trigger::ClockStep => format!("again {}", instant(planned_at)),
             Trigger::Backfill => format!("backfill {}", instant(planned_at)),
             Trigger::Replay => format!("replay {}", instant(planned_at)),
+            Trigger::Prepare => format!("prepare {}", instant(planned_at)),
         };
         let key = format!(
             "{job_id}\n{slot}\n{}\n{occurrence}\n{which}",
@@ -77,6 +78,7 @@ impl NewBatch {
                 job_id: job_id.clone(),
                 scheduled_at,
                 occurrence,
+                prepares: None,
                 items: items.to_vec(),
                 traceparent: None,
                 trigger,

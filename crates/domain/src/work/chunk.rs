@@ -27,6 +27,9 @@ pub struct Chunk {
     pub scheduled_at: DateTime<Utc>,
     /// Which run this is for its items.
     pub occurrence: Occurrence,
+    /// The run that it prepares; `None`: it runs its items.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prepares: Option<Occurrence>,
     /// Its items.
     pub items: Vec<ItemId>,
     /// The trace of the batch, as the `traceparent` of W3C Trace Context; `None` where it is not traced.
@@ -68,6 +71,12 @@ impl Chunk {
             || self
                 .planned_at
                 .is_some_and(|planned_at| planned_at - self.scheduled_at > ON_TIME)
+    }
+
+    /// The run that its items are of: its own, or the one that it prepares.
+    #[must_use]
+    pub fn run_of_items(&self) -> Occurrence {
+        self.prepares.unwrap_or(self.occurrence)
     }
 
     /// Whether it is the first of its batch.

@@ -12,6 +12,7 @@ use crate::{
     input::words::words,
     preference::effective::{MergedPreference, SharedPreference},
     time::occurrence::Occurrence,
+    work::fingerprint::Fingerprint,
 };
 
 /// Unit of work that a handler is called with.
@@ -29,6 +30,9 @@ pub struct Item {
     pub occurrence: Occurrence,
     /// Due time.
     pub scheduled_at: DateTime<Utc>,
+    /// The fingerprint of its parameters, where the call only prepares the run; `None`: the call is the run. It is not part of
+    /// the item's JSON.
+    pub prepares: Option<Fingerprint>,
     /// Input of the run.
     pub input: ItemInput,
     /// The tenant's own data, fetched for the item as the job's `data` says; `null`: the tenant has none. `None`: it has not
@@ -149,13 +153,17 @@ impl Item {
     }
 
     /// The same on every attempt and after every crash, so that the remote endpoint can make its effect once. The second
-    /// purpose of a job has another one than the first, and each purpose that delivers a result has its own.
+    /// purpose of a job has another one than the first, and each purpose that delivers a result has its own. A call that
+    /// prepares a run has one for its parameters.
     #[must_use]
     pub fn idempotency_key(&self) -> String {
         let key = self
             .key_form
             .key(&self.job_id, &self.item_id, self.occurrence);
         // No occurrence contains `/`, so this is the key of no other run.
+        if let Some(fingerprint) = self.prepares {
+            return format!("{key}/prepare/{}", fingerprint.short());
+        }
         match (&self.written, &self.input) {
             (None, _) => key,
             // The result of all records goes to several places, and jobs of all records have no second purpose.
@@ -232,6 +240,7 @@ mod tests {
             batch_id: Uuid::nil(),
             occurrence: "2026-03-02".parse().unwrap(),
             scheduled_at: "2026-03-02T09:00:00Z".parse().unwrap(),
+            prepares: None,
             input,
             fetched: None,
             previous: None,
@@ -289,6 +298,17 @@ mod tests {
         let expected = ["to_sales", "to_buying"]
             .map(|purpose| format!("digest/ann/2026-03-02/deliver/{purpose}"));
         assert_eq!(keys, expected, "one result, two e-mails");
+    }
+
+    #[test]
+    fn a_preparation_has_a_key_for_its_parameters() {
+        let mut item = item(ItemInput::Record(Value::Null));
+        let keys = [1, 2].map(|byte| {
+            item.prepares = Some(Fingerprint::new([byte; 16]));
+            item.idempotency_key()
+        });
+        assert_eq!(keys[0], "digest/ann/2026-03-02/prepare/0101010101010101");
+        assert_ne!(keys[0], keys[1]);
     }
 
     #[test]

@@ -129,6 +129,8 @@ pub enum SkipReason {
     Overlap,
     /// The tenant's preference has this occurrence later, or not at all, by now.
     Rescheduled,
+    /// The run could not be prepared. It calls its purpose when it is due.
+    NotPrepared,
 }
 
 words!(
@@ -144,6 +146,7 @@ words!(
     Expired = "expired",
     Overlap = "overlap",
     Rescheduled = "rescheduled",
+    NotPrepared = "not_prepared",
 );
 
 /// An item's durable outcome.

@@ -22,6 +22,8 @@ pub enum Trigger {
     Backfill,
     /// Somebody asked for items that had failed for good to be run again.
     Replay,
+    /// What falls due soon is prepared.
+    Prepare,
 }
 
 words!(
@@ -33,4 +35,5 @@ words!(
     Manual = "manual",
     Backfill = "backfill",
     Replay = "replay",
+    Prepare = "prepare",
 );

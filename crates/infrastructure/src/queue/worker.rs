@@ -288,7 +288,8 @@ impl Worker {
         let (job_id, chunk_id) = (chunk.job_id.clone(), chunk.chunk_id.clone());
         self.failures
             .succeeded(&Operation::BeginChunks(job_id.clone()));
-        if chunk.is_first() {
+        // What prepares a run is never late: the run is.
+        if chunk.is_first() && chunk.prepares.is_none() {
             let now = self.processor.now();
             self.lateness
                 .record(&job_id, "started", chunk.scheduled_at, now);

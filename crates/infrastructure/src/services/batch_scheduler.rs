@@ -13,7 +13,8 @@ use punctual_application::{
     ports::{Clock, Enqueued, ItemSource, ItemSourceError, StoreError, WorkQueue},
 };
 use punctual_domain::{
-    Firing, JobConfig, NewBatch, Occurrence, Schedule, Sharding, Source, TenantId, Work, plan_fixed,
+    Firing, JobConfig, NewBatch, Occurrence, Schedule, Sharding, Source, TenantId, Trigger, Work,
+    plan_fixed,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -242,7 +243,7 @@ impl BatchScheduler {
             firing.batches.retain(|batch| {
                 let (job_id, slot) = (&batch.job_id, &batch.slot);
                 let runs = !paused.contains_key(job_id);
-                if !runs {
+                if !runs && batch.trigger != Trigger::Prepare {
                     info!(%job_id, slot, "Job {job_id} is paused: skipped {slot} of {}", batch.scheduled_at);
                     left_out.insert(job_id.clone());
                 }
@@ -267,9 +268,11 @@ impl BatchScheduler {
             let (items, slot) = (batch.total(), &batch.slot);
             metrics::counter!("punctual_batches_total", "job_id" => batch.job_id.to_string())
                 .increment(1);
-            let now = self.clock.now();
-            self.lateness
-                .record(&batch.job_id, "queued", batch.scheduled_at, now);
+            if batch.trigger != Trigger::Prepare {
+                let now = self.clock.now();
+                self.lateness
+                    .record(&batch.job_id, "queued", batch.scheduled_at, now);
+            }
             info!(batch_id = %batch.batch_id, job_id = %batch.job_id, slot, items, scheduled_at = %batch.scheduled_at,
                 "Queued batch {} of {}: {items} items of {slot}", batch.batch_id, batch.job_id);
         }
@@ -295,7 +298,7 @@ pub(crate) fn until(next: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Duration
 #[cfg(test)]
 mod tests {
     use punctual_application::{ports::MockItemSource, testing::ManualClock};
-    use punctual_domain::{BatchConfig, ItemId, JobId, Priority, Trigger};
+    use punctual_domain::{BatchConfig, ItemId, JobId, Priority};
     use punctual_store::Store;
     use sqlx::{
         Connection,

@@ -4,6 +4,7 @@
 
 mod feed;
 mod job_mirror;
+mod prepare_ahead;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -212,6 +213,7 @@ impl DynamicBatchScheduler {
             self.quiet = NEVER;
             for mirror in &mut self.mirrors {
                 mirror.started = false;
+                mirror.prepared.forget();
             }
         }
         let sleep = if !self.leads {
@@ -249,6 +251,11 @@ impl DynamicBatchScheduler {
                 self.base.options.chunk_size,
                 &self.base.positions.sharding,
             ));
+            firing.batches.extend(mirror.plan_ahead(
+                now,
+                self.base.options.chunk_size,
+                &self.base.positions.sharding,
+            ));
             let job_id = &mirror.job.job_id;
             if let Some(start) = self.base.positions.of(job_id) {
                 firing.positions.push(StoredPosition {
@@ -273,6 +280,7 @@ impl DynamicBatchScheduler {
                 && planned.contains(job_id)
             {
                 mirror.began = start.began;
+                mirror.prepared.advance(mirror.job.prepare_ahead, now);
                 let (before, next_due) = mirror.mirror.write(|mirror| {
                     let before = mirror.next_due();
                     mirror.set_position(start.position.clone());

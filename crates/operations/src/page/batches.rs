@@ -9,7 +9,7 @@ use punctual_application::{
     IdempotencyKey, OperatorError, amount,
     ports::{BatchFilter, DeliveryFilter, Page, StoredResult},
 };
-use punctual_domain::{Batch, BatchStatus, ItemStatus};
+use punctual_domain::{Batch, BatchStatus, ItemStatus, Trigger};
 use punctual_web::Empty;
 use serde::Deserialize;
 
@@ -53,6 +53,11 @@ impl BatchRow {
             "paused" | "cancelled" => "notice",
             _ => "",
         }
+    }
+
+    /// Whether it prepares runs, which fall due when it says.
+    pub(super) fn prepares(&self) -> bool {
+        self.batch.trigger == Trigger::Prepare
     }
 
     /// Number of items that have no outcome yet.

@@ -179,6 +179,32 @@ async fn items_are_looked_up_one_by_one_however_many_results_a_run_has() {
     let steps = plan(&store, crate::kept_outputs::FORGET_KEPT).await;
     let by_run = |step: &String| step.contains("kept_outputs USING PRIMARY KEY (run=?");
     assert!(steps.iter().any(by_run), "{steps:#?}");
+    for prepared in [
+        crate::prepared_outputs::TAKE,
+        crate::prepared_outputs::STATES,
+    ] {
+        let steps = plan(&store, prepared).await;
+        let by_item = |step: &String| {
+            step.contains(
+                "prepared_outputs USING PRIMARY KEY (job_id=? AND occurrence=? AND tenant_id=?)",
+            )
+        };
+        assert!(steps.iter().any(by_item), "{steps:#?}");
+    }
+    for (sql, index) in [
+        (
+            crate::prepared_outputs::FINISH,
+            "prepared_outputs_of_call (call_id=?)",
+        ),
+        (
+            crate::prepared_outputs::REMOVE_OLD,
+            "prepared_outputs_due (due_at<?)",
+        ),
+    ] {
+        let steps = plan(&store, sql).await;
+        let by_index = |step: &String| step.contains(index);
+        assert!(steps.iter().any(by_index), "{steps:#?}");
+    }
     let steps = plan(&store, crate::kept_outputs::CLEAR_KEPT).await;
     let by_chunk = |step: &String| step.contains("kept_outputs_of_chunk (chunk=?)");
     assert!(steps.iter().any(by_chunk), "{steps:#?}");

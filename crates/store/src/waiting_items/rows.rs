@@ -109,6 +109,7 @@ fn stage_number(stage: Stage) -> i64 {
         Stage::Only => 1,
         Stage::First => 2,
         Stage::Second => 3,
+        Stage::Prepare => 4,
     }
 }
 
@@ -116,6 +117,7 @@ fn stage(number: i64) -> Stage {
     match number {
         2 => Stage::First,
         3 => Stage::Second,
+        4 => Stage::Prepare,
         _ => Stage::Only,
     }
 }

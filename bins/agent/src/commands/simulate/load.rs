@@ -69,9 +69,14 @@ pub(super) struct Queue {
     pub(super) used: f64,
 }
 
+/// Users that so many who work at once, each item taking the same time, get through in a minute.
+fn each_minute(concurrency: u32, item_ms: u32) -> f64 {
+    f64::from(concurrency) * 60_000.0 / f64::from(item_ms)
+}
+
 impl Queue {
     pub(super) fn fed_by(load: &Load, concurrency: u32, item_ms: u32) -> Self {
-        let each_minute = f64::from(concurrency) * 60_000.0 / f64::from(item_ms);
+        let each_minute = each_minute(concurrency, item_ms);
         let (mut waiting, mut longest, mut longest_minute) = (0.0_f64, 0.0_f64, 0);
         for (minute, due) in load.minutes.iter().enumerate() {
             waiting = (waiting + *due as f64 - each_minute).max(0.0);
@@ -87,6 +92,21 @@ impl Queue {
             wait_seconds: longest / each_minute * 60.0,
             used: load.total() as f64 / (each_minute * load.minutes.len() as f64),
         }
+    }
+
+    /// The most users due in one minute who have not been dealt with by then, when each enters the queue so long before.
+    pub(super) fn unprepared(&self, load: &Load, ahead: TimeDelta) -> u64 {
+        let each_minute = each_minute(self.concurrency, self.item_ms);
+        let ahead = ahead.num_seconds() as f64 / 60.0;
+        let (mut waiting, mut most) = (0.0_f64, 0);
+        for due in &load.minutes {
+            let last = waiting + *due as f64;
+            if last / each_minute > ahead {
+                most = most.max(*due);
+            }
+            waiting = (last - each_minute).max(0.0);
+        }
+        most
     }
 }
 
@@ -108,6 +128,17 @@ mod tests {
         assert_eq!((queue.longest, queue.wait_seconds), (250, 150.0));
         assert_eq!(queue.longest_at.to_rfc3339(), "2026-03-01T00:01:00+00:00");
         assert!((queue.used - 500.0 / 800.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_is_begun_early_enough_is_ready_when_it_is_due() {
+        // 100 a minute, so that the last of 350 is done after three and a half minutes.
+        let load = load(&[0, 350, 0, 100, 0, 0, 0, 50]);
+        let queue = Queue::fed_by(&load, 10, 6_000);
+        let unprepared = |minutes| queue.unprepared(&load, TimeDelta::minutes(minutes));
+        assert_eq!(unprepared(4), 0);
+        assert_eq!(unprepared(3), 350);
+        assert_eq!(unprepared(0), load.peak().1);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, Timelike, Utc};
+use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use punctual_application::amount;
 use punctual_domain::JobId;
 use serde_json::{Value, json};
@@ -20,6 +20,9 @@ pub(super) struct Report {
     pub(super) spreads: Vec<(u32, u64)>,
     pub(super) load: Load,
     pub(super) queue: Queue,
+    /// How long ahead runs are prepared, and the most users of a minute who are called for only when they are due; `None`: runs are
+    /// not prepared.
+    pub(super) ahead: Option<(TimeDelta, u64)>,
 }
 
 /// The widest bar.
@@ -29,6 +32,10 @@ impl Report {
     pub(super) fn json(&self) -> Value {
         let (peak_at, peak) = self.load.peak();
         let spreads = self.spreads.iter();
+        let ahead = self.ahead.map(|(ahead, users)| {
+            let seconds = ahead.num_seconds();
+            json!({"seconds": seconds, "peak_when_due": users, "peak_without": peak})
+        });
         json!({
             "job_id": self.job_id, "source": self.source, "users": self.users, "quarantined": self.quarantined,
             "from": self.load.from, "days": self.load.minutes.len() / 1440, "runs": self.load.total(),
@@ -36,6 +43,7 @@ impl Report {
             "peaks_with_other_spreads": spreads
                 .map(|(minutes, users)| json!({"spread_minutes": minutes, "users": users}))
                 .collect::<Value>(),
+            "prepare_ahead": ahead,
             "users_due_by_hour": self.load.hours(),
             "queue": {
                 "concurrency": self.queue.concurrency, "item_ms": self.queue.item_ms,
@@ -131,6 +139,15 @@ impl fmt::Display for Report {
             )?;
         } else {
             writeln!(f, "  no user waits a full minute")?;
+        }
+        if let Some((ahead, users)) = self.ahead {
+            writeln!(
+                f,
+                "  prepared {} ahead: at most {} users of a minute are called for when they are due, {} without",
+                humantime::format_duration(ahead.to_std().unwrap_or_default()),
+                count(users),
+                count(peak)
+            )?;
         }
         if queue.used > 1.0 {
             writeln!(f, "  the capacity is too small: the queue never empties")?;

@@ -165,7 +165,7 @@ impl ChunkData {
             };
             let request = DataRequest {
                 job_id: chunk.job_id.clone(),
-                occurrence: chunk.occurrence,
+                occurrence: chunk.run_of_items(),
                 scheduled_at: chunk.scheduled_at,
                 tenants: some.iter().filter_map(tenant).collect(),
             };

@@ -31,8 +31,13 @@ impl RunningItems {
             .is_some_and(|other| *other != item.occurrence)
     }
 
-    /// Notes that an item begins; `None`: another one of its tenant is running.
+    /// Notes that an item begins; `None`: another one of its tenant is running. What prepares a run is not noted: no run waits for
+    /// it.
     pub(super) fn begin(&self, item: &Item) -> Option<RunningGuard> {
+        if item.prepares.is_some() {
+            let running = self.clone();
+            return Some(RunningGuard { running, key: None });
+        }
         let key = (item.job_id.clone(), item.item_id.clone());
         let mut running = self.lock();
         let key = match running.get(&key) {

@@ -8,7 +8,7 @@ use punctual_domain::{
     SharedPreference, SkipReason, Source, TenantId, Trigger, Work,
 };
 
-use super::EnhancedBatchProcessor;
+use super::{EnhancedBatchProcessor, prepare_ahead::fingerprint};
 use crate::services::{batch_processor::ProcessError, source_items::item_inputs};
 
 pub(super) enum Prepared {
@@ -175,7 +175,7 @@ impl EnhancedBatchProcessor {
         record: Option<&PreferenceRecord>,
     ) -> Prepared {
         let chunk = asked.chunk;
-        let asked_for = matches!(chunk.occurrence, Occurrence::Run(_))
+        let asked_for = matches!(chunk.run_of_items(), Occurrence::Run(_))
             || matches!(chunk.trigger, Trigger::Backfill | Trigger::Replay);
         let merged = match record {
             Some(record) => Preference::parse(&record.preference)
@@ -229,13 +229,21 @@ impl EnhancedBatchProcessor {
         tenant: &TenantId,
         merged: &MergedPreference,
     ) -> bool {
-        if matches!(chunk.occurrence, Occurrence::Run(_)) || chunk.trigger == Trigger::Replay {
+        let is_manual = matches!(chunk.run_of_items(), Occurrence::Run(_));
+        if is_manual || chunk.trigger == Trigger::Replay {
             return true;
+        }
+        let due = merged.slot.instant_of(chunk.run_of_items());
+        let due = due.map(|due| due + job.work.spread_of(tenant));
+        if chunk.prepares.is_some() {
+            // What is due by now runs, or has run; what is due later than planned is planned again.
+            let now = self.now();
+            let is_over = chunk.is_expired(now);
+            return due.is_some_and(|due| due <= chunk.scheduled_at && (due > now || is_over));
         }
         // What was due for the process that planned it is due for one whose clock is behind.
         let now = self.now().max(chunk.scheduled_at);
-        let due = merged.slot.instant_of(chunk.occurrence);
-        due.is_some_and(|due| due + job.work.spread_of(tenant) <= now)
+        due.is_some_and(|due| due <= now)
     }
 
     /// What to do with an item that was prepared a while ago, by the tenant's preference as it stands now. While it
@@ -329,8 +337,11 @@ fn item(job: &JobConfig, chunk: &Chunk, item_id: ItemId, input: ItemInput) -> It
         job_id: job.job_id.clone(),
         purpose_id: job.purpose_id.clone(),
         batch_id: chunk.batch_id,
-        occurrence: chunk.occurrence,
+        occurrence: chunk.run_of_items(),
         scheduled_at: chunk.scheduled_at,
+        prepares: chunk
+            .prepares
+            .and_then(|_| fingerprint(&job.purpose_id, &input)),
         input,
         fetched: None,
         previous: None,

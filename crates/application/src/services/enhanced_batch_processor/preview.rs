@@ -248,6 +248,7 @@ impl EnhancedBatchProcessor {
             occurrence: Occurrence::Run(batch_id),
             items: vec![item_id.clone()],
             traceparent: None,
+            prepares: None,
             trigger: Trigger::Manual,
             planned_at: Some(now),
             expires_at: None,

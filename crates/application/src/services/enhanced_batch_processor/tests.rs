@@ -28,6 +28,7 @@ use crate::{
 
 mod data;
 mod organizations;
+mod prepare_ahead;
 mod preview;
 mod then;
 mod waiting;

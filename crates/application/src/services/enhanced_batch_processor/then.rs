@@ -7,7 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use punctual_domain::{Chunk, Item, ItemId, JobConfig, Outcome, PurposeId};
 use serde_json::{Value, json};
 
-use super::{ChunkRun, EnhancedBatchProcessor, Progress, prepare::Prepared};
+use super::{
+    ChunkRun, EnhancedBatchProcessor, Progress, prepare::Prepared, prepare_ahead::Preparation,
+};
 use crate::{
     ports::HandlerError,
     services::batch_processor::{ChunkReport, Claimed, ProcessError},
@@ -61,11 +63,17 @@ impl ChunkRun<'_> {
     pub(super) fn keeps_nothing(&self) -> bool {
         let then = self.then.as_ref();
         then.is_some_and(|then| then.failure().is_some())
+            || self
+                .preparation
+                .as_ref()
+                .is_some_and(Preparation::has_failed)
     }
 
     /// The report, unless an output could not be kept.
     pub(super) fn unless_failed(&self, report: ChunkReport) -> Result<ChunkReport, ProcessError> {
         let failure = self.then.as_ref().and_then(|then| then.failure().take());
+        let preparation = self.preparation.as_ref();
+        let failure = failure.or_else(|| preparation?.take_failure());
         failure.map_or(Ok(report), Err)
     }
 }

@@ -257,6 +257,7 @@ impl EnhancedBatchProcessor {
             }
             Decision::Settle(settlement) => settlement,
         };
+        let settlement = self.sealed(call, settlement, now).await?;
         let ended = match &settlement {
             Settlement::End(result) => Some((**result).clone()),
             Settlement::CallSecond(_) | Settlement::CallAgain { .. } => None,
@@ -316,7 +317,7 @@ impl EnhancedBatchProcessor {
                     return Decision::Settle(Settlement::CallAgain { at, refused });
                 }
                 let message = match call.stage {
-                    Stage::Only => error.message,
+                    Stage::Only | Stage::Prepare => error.message,
                     Stage::First | Stage::Second => of_purpose(&call.purpose_id, &error.message),
                 };
                 let kind = error.failure_kind;

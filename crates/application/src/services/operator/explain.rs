@@ -3,12 +3,12 @@
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use punctual_domain::{
     BatchStatus, Choice, Facts, FeatureType, ItemStatus, JobConfig, JobId, Occasion, Occurrence,
-    OrganizationId, Position, Preference, TenantId, Verdict, Work, explain,
+    OrganizationId, Position, Preference, TenantId, Trigger, Verdict, Work, explain,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Operator, OperatorError};
+use super::{Operator, OperatorError, RunPreparation};
 use crate::{
     ports::{AuditEntry, AuditFilter, Page, StoredResult, TenantRuns},
     services::schedule_status::JobStatus,
@@ -39,6 +39,9 @@ pub struct Explanation {
     pub occurrence: Option<Occurrence>,
     /// The batch in which it ran.
     pub batch_id: Option<Uuid>,
+    /// How far the run has been prepared, where it is to come and its job prepares runs.
+    #[serde(default)]
+    pub preparation: Option<RunPreparation>,
     /// The verdict in words.
     pub explanation: String,
 }
@@ -89,6 +92,9 @@ impl Operator {
         if behind.is_none() && occasion.is_some_and(|occasion| occasion.due_at <= now) {
             run = run.or_else(|| runs.first().copied());
         }
+        let preparation = self
+            .preparation(&job, known, tenant_id, &choice, occasion)
+            .await?;
         let planned_until = match known {
             // A tenant whom it has not read yet is planned when it has.
             Some(job) => job.mirror.read(|mirror| {
@@ -126,7 +132,11 @@ impl Operator {
             slot,
             occurrence: occasion.map(|occasion| occasion.occurrence),
             batch_id: run.map(|run| run.batch_id),
-            explanation: verdict.to_string(),
+            explanation: match &preparation {
+                Some(preparation) => format!("{verdict}; {preparation}"),
+                None => verdict.to_string(),
+            },
+            preparation,
             verdict,
         })
     }
@@ -250,6 +260,7 @@ impl Operator {
             let batches = self.newest(Some(status), SEARCHED_PAGE.limit).await?;
             open.extend(batches.iter().map(|batch| {
                 let is_it = batch.job_id == *job_id
+                    && batch.trigger != Trigger::Prepare
                     && batch.slot == slot
                     && batch.scheduled_at == occasion.due_at;
                 // An item that waits is behind nothing, and nothing behind it.

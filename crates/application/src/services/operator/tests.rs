@@ -18,6 +18,7 @@ use crate::{
 mod acknowledgements;
 mod overdue;
 mod past_runs;
+mod preparation;
 mod preview;
 mod settled;
 

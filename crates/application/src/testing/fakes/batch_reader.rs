@@ -82,6 +82,7 @@ impl BatchReader for FakeStore {
             .chain(tables.running())
             .chain(tables.waiting_results())
             .filter(|stored| stored.result.item_id == filter.item_id)
+            .filter(|stored| !tables.prepares(stored.batch_id))
             .filter(|stored| {
                 filter
                     .job_id

@@ -6,14 +6,15 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_domain::{
     BatchStatus, Chunk, DeadLetter, DeadLetterState, ItemId, ItemResult, ItemStatus, JobId,
-    Previous, PurposeId,
+    Occurrence, Previous, PurposeId,
 };
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::{FakeStore, Run, RunKey, Tables, stored, waiting_items::Phase};
 use crate::ports::{
-    BatchStore, Claim, Claimant, Committed, StoreError, StoreErrorKind, WaitingItem,
+    BatchStore, Claim, Claimant, Committed, NewPrepared, PreparedOutput, PreparedState, StoreError,
+    StoreErrorKind, WaitingItem,
 };
 
 #[async_trait]
@@ -38,6 +39,7 @@ impl BatchStore for FakeStore {
         for Run { stored, .. } in tables.runs.values() {
             let result = &stored.result;
             let is_earlier = stored.job_id == *job_id
+                && !tables.prepares(stored.batch_id)
                 && stored.scheduled_at < due_at
                 && result.status == ItemStatus::Succeeded
                 && items.contains(&result.item_id);
@@ -120,6 +122,52 @@ impl BatchStore for FakeStore {
             (by == purpose).then(|| (tenant.clone(), output.clone()))
         };
         Ok(Some(tenants.iter().filter_map(kept).collect()))
+    }
+
+    async fn keep_prepared(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        tenant: &ItemId,
+        prepared: &NewPrepared,
+    ) -> Result<bool, StoreError> {
+        let mut tables = self.tables();
+        let is_claimed = tables.claimed(chunk, token).is_some();
+        if is_claimed {
+            tables.keep_prepared(chunk, tenant, prepared);
+        }
+        Ok(is_claimed)
+    }
+
+    async fn finish_prepared(
+        &self,
+        call_id: Uuid,
+        output: &Value,
+        now: DateTime<Utc>,
+    ) -> Result<bool, StoreError> {
+        Ok(self.tables().finish_prepared(call_id, output, now))
+    }
+
+    async fn prepared(
+        &self,
+        job_id: &JobId,
+        run: Occurrence,
+        tenants: &[ItemId],
+    ) -> Result<HashMap<ItemId, PreparedState>, StoreError> {
+        Ok(self.tables().prepared_states(job_id, run, tenants))
+    }
+
+    async fn take_prepared(
+        &self,
+        chunk: &Chunk,
+        token: Uuid,
+        tenants: &[ItemId],
+    ) -> Result<HashMap<ItemId, PreparedOutput>, StoreError> {
+        let mut tables = self.tables();
+        if tables.claimed(chunk, token).is_none() {
+            return Ok(HashMap::new());
+        }
+        Ok(tables.take_prepared(chunk, tenants))
     }
 
     async fn commit(
@@ -310,6 +358,7 @@ impl Tables {
         let others = others.filter(|other| {
             other.job_id == chunk.job_id
                 && other.occurrence != chunk.occurrence
+                && !self.prepares(other.batch_id)
                 && items.contains(&other.result.item_id)
         });
         let overlapping = others.map(|other| other.result.item_id).collect();

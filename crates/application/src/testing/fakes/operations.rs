@@ -36,7 +36,7 @@ impl OperatorStore for FakeStore {
         let tables = self.tables();
         let mut jobs: BTreeMap<JobId, JobActivity> = BTreeMap::new();
         for batch in tables.batches.values() {
-            if batch.scheduled_at < since {
+            if batch.scheduled_at < since || batch.trigger == Trigger::Prepare {
                 continue;
             }
             let batch = tables.with_counts(batch);
@@ -194,7 +194,8 @@ impl OperatorStore for FakeStore {
         let tables = self.tables();
         let mut hours: BTreeMap<i64, HourlyOutcomes> = BTreeMap::new();
         for batch in tables.batches.values() {
-            let is_wanted = job_id.as_ref().is_none_or(|job| *job == batch.job_id);
+            let is_wanted = batch.trigger != Trigger::Prepare
+                && job_id.as_ref().is_none_or(|job| *job == batch.job_id);
             let Some(at) = batch.finished_at.filter(|_| is_wanted) else {
                 continue;
             };
@@ -233,7 +234,8 @@ impl OperatorStore for FakeStore {
         let mut jobs: BTreeMap<JobId, WaitingWork> = BTreeMap::new();
         for batch in tables.batches.values() {
             let since = batch.scheduled_at.max(batch.created_at);
-            if batch.status != BatchStatus::Queued || since > due_before {
+            let is_queued = batch.status == BatchStatus::Queued;
+            if !is_queued || since > due_before || batch.trigger == Trigger::Prepare {
                 continue;
             }
             let job_id = batch.job_id.clone();

@@ -50,10 +50,11 @@ fn text_of(run: &PastRun) -> &'static str {
             SkipReason::Expired => "past-skipped-late",
             SkipReason::Overlap => "past-skipped-overlap",
             SkipReason::Rescheduled => "past-skipped-moved",
-            // What keeps a job from running is not the tenant's.
-            SkipReason::JobRemoved | SkipReason::ItemRemoved | SkipReason::UnknownUser => {
-                "past-skipped"
-            }
+            // What keeps a job from running, or being prepared, is not the tenant's.
+            SkipReason::JobRemoved
+            | SkipReason::ItemRemoved
+            | SkipReason::UnknownUser
+            | SkipReason::NotPrepared => "past-skipped",
         },
     }
 }

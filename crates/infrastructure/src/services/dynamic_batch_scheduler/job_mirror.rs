@@ -8,7 +8,7 @@ use punctual_domain::{
 };
 use tracing::{info, warn};
 
-use super::feed::News;
+use super::{feed::News, prepare_ahead::Prepared};
 
 /// Preferences stored this long before the last full read are looked at again after a restart: a Config Database may
 /// show what it stores a while later, and its clock is another one.
@@ -39,6 +39,8 @@ pub(super) struct JobMirror {
     pub(super) trouble: Option<String>,
     /// The snapshot whose pages are coming.
     pub(super) snapshot: Option<SnapshotRead>,
+    /// How far its runs have been planned to be prepared.
+    pub(super) prepared: Prepared,
     /// Whether the status shows the job as it is.
     pub(super) is_shown: bool,
 }
@@ -79,6 +81,7 @@ impl JobMirror {
             snapshot_at: None,
             trouble: None,
             snapshot: None,
+            prepared: Prepared::default(),
             is_shown: false,
         })
     }
@@ -200,6 +203,7 @@ impl JobMirror {
                 if first {
                     info!(%job_id, tenants, groups, "Job {job_id} serves {tenants} tenants in {groups} groups");
                 } else if difference.changed + difference.removed > 0 {
+                    self.prepared.forget();
                     let (changed, removed) = (difference.changed, difference.removed);
                     metrics::counter!("punctual_feed_missed_total", "job_id" => job_id.to_string())
                         .increment((changed + removed) as u64);
@@ -217,6 +221,9 @@ impl JobMirror {
                         mirror.apply(change, reading);
                     }
                 });
+                if self.job.prepare_ahead.is_some() {
+                    self.prepared.note(changes);
+                }
                 if changes.len() > LOGGED_ONE_BY_ONE {
                     let count = changes.len();
                     info!(%job_id, count, "{count} preferences have changed in {job_id}");

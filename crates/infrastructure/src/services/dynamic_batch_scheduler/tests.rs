@@ -325,6 +325,8 @@ impl Bench {
     }
 }
 
+mod prepare_ahead;
+
 fn daily(time: &str) -> Value {
     json!({"enabled": true, "frequency": "daily", "preferred_time": time})
 }

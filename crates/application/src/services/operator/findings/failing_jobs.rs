@@ -108,7 +108,10 @@ impl FailingRun {
     /// By the newest batches of a job; `None`: they say nothing.
     fn of(newest: &[Batch]) -> Option<Self> {
         let mut by_due: BTreeMap<DateTime<Utc>, Vec<&Batch>> = BTreeMap::new();
-        for batch in newest.iter().filter(|batch| went_well(batch).is_some()) {
+        let runs = newest
+            .iter()
+            .filter(|batch| batch.trigger != Trigger::Prepare);
+        for batch in runs.filter(|batch| went_well(batch).is_some()) {
             by_due.entry(batch.scheduled_at).or_default().push(batch);
         }
         let (newest_due_at, _) = by_due.last_key_value()?;
