@@ -83,6 +83,7 @@ impl ToEmail<'_> {
             attempt: tries.saturating_add(1),
             key_form: whole.key_form,
             completion: None,
+            prepares: None,
         }
     }
 }
