@@ -148,7 +148,8 @@ pub(super) async fn what_was_prepared_is_kept_for_its_run<S: WorkQueue + BatchSt
 
     // The work of a call that has gone on elsewhere comes to its end once.
     for (call, expected) in [(call_id, true), (call_id, false), (Uuid::nil(), false)] {
-        let finished = store.finish_prepared(call, &text(eve), at("2026-10-01T23:00:00Z"));
+        let output = text(eve);
+        let finished = store.finish_prepared(call, &output, at("2026-10-01T23:00:00Z"));
         assert_eq!(finished.await.expect("works"), expected);
     }
     let since_eve = states(store, date, &all).await[eve];

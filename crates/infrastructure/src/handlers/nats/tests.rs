@@ -27,7 +27,7 @@ fn every_mistake_in_the_options_is_reported() {
     let expected = [
         "/purposes/write.digest/stream: \"a.b\" is not a valid name of a stream",
         "/purposes/write.digest/subject: \"a.*\" is not a subject to publish to",
-        "/purposes/write.digest/completes_within: \"40d\" is too long",
+        "/purposes/write.digest/completes_within: \"40d\" is not a valid duration",
         "/purposes/write.digest/servers: is missing",
         "/purposes/write.digest/token_env: \"NOT_SET_ANYWHERE\" is not set in the environment",
         "/purposes/write.digest/colour: 1 is not a known field",
