@@ -396,7 +396,7 @@ fn what_a_layer_must_not_know_is_found_however_it_is_written() {
 }
 
 /// Where a port carries JSON as it is, how often, and why.
-const JSON_IN_PORTS: [(&str, usize, &str); 5] = [
+const JSON_IN_PORTS: [(&str, usize, &str); 9] = [
     (
         "ports::batch_store",
         2,
@@ -413,6 +413,21 @@ const JSON_IN_PORTS: [(&str, usize, &str); 5] = [
         "the answer to a request is kept and read back as it was sent",
     ),
     (
+        "ports::prepared_outputs",
+        2,
+        "what is kept for a run is whatever its handler has returned",
+    ),
+    (
+        "ports::provider_batches",
+        1,
+        "a request is sent as it was kept",
+    ),
+    (
+        "ports::purpose_handler",
+        2,
+        "the body of a completion is whatever the worker sends",
+    ),
+    (
         "ports::rendered",
         2,
         "what a run would send is whatever its handler makes",
@@ -421,6 +436,11 @@ const JSON_IN_PORTS: [(&str, usize, &str); 5] = [
         "ports::tenant_data",
         1,
         "what a product knows of a tenant is whatever it answers",
+    ),
+    (
+        "ports::waiting_items",
+        5,
+        "the state of a call is its handler's own, and its output whatever is completed with",
     ),
 ];
 
