@@ -623,7 +623,8 @@ async fn dies_at_every_point(api: &str, points: &[&str]) {
     not(feature = "servers"),
     ignore = "needs what `make setup` installs; run `make test`"
 )]
-#[tokio::test]
+// The provider goes on while the test waits for the end of the agent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_of_openai_is_paid_once_after_death_at_every_point() {
     dies_at_every_point("openai", &POINTS).await;
 }
@@ -633,7 +634,8 @@ async fn a_batch_of_openai_is_paid_once_after_death_at_every_point() {
     not(feature = "servers"),
     ignore = "needs what `make setup` installs; run `make test`"
 )]
-#[tokio::test]
+// The provider goes on while the test waits for the end of the agent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_of_anthropic_is_paid_once_after_death_at_every_point() {
     dies_at_every_point("anthropic", &POINTS[3..]).await;
 }
