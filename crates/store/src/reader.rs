@@ -295,8 +295,8 @@ impl BatchReader for Store {
                 let waits = has_waiting && status.is_none_or(|one| one == ItemStatus::Waiting);
                 if ended || waits {
                     let status = status.map(status_number);
-                    let which = (ended.then_some(status), waits);
-                    let found = self.results_of_chunk(of_chunk, after, which, wanted);
+                    let which = (ended, waits);
+                    let found = self.results_of_chunk(of_chunk, after, which, status, wanted);
                     results.extend(found.await?);
                 }
                 if has_skipped && status.is_none_or(|status| status == ItemStatus::Skipped) {
@@ -461,13 +461,14 @@ pub(crate) fn wanted_letters(filter: &DeadLetterFilter) -> Conditions {
 }
 
 impl Store {
-    /// Results of a chunk, in this status or in any, and what waits, from an item on: at least `wanted`, if there are as many. Its
-    /// message says what to look up.
+    /// Results of a chunk, of what has ended (in this status or in any) and of what waits, as is asked for, from an item on: at
+    /// least `wanted`, if there are as many. Its message says what to look up.
     async fn results_of_chunk(
         &self,
         (chunk, run): (i64, Option<i64>),
         after: &str,
-        (ended, waits): (Option<Option<i64>>, bool),
+        (ended, waits): (bool, bool),
+        status: Option<i64>,
         wanted: usize,
     ) -> Result<Vec<Numbered>, StoreError> {
         let message: Option<String> = self
@@ -490,7 +491,7 @@ impl Store {
                 let items = values![run, some.clone(), chunk];
                 waiting = self.database.fetch(WAITING_OF_ITEMS, items).await?;
             }
-            if let Some(status) = ended {
+            if ended {
                 let results = values![run, some, chunk, status];
                 let mut results: Vec<Numbered> =
                     self.database.fetch(RESULTS_OF_ITEMS, results).await?;

@@ -1,4 +1,4 @@
-//! Provider batches of `chat`: a server that keeps to the published APIs of OpenAI's and Anthropic's batches, misbehaves as it is
+//! Provider batches of `chat`: a server that keeps to the published APIs of `OpenAI`'s and Anthropic's batches, misbehaves as it is
 //! asked to, and answers from a real language model.
 
 use std::{
@@ -78,7 +78,7 @@ fn failure(status: StatusCode) -> Response {
     (status, [("retry-after", "1")], Json(body)).into_response()
 }
 
-/// What the real model answers to a request in the form of OpenAI, the same each time.
+/// What the real model answers to a request in the form of `OpenAI`, the same each time.
 async fn ask_the_model(request: &Value) -> Value {
     let mut request = request.clone();
     (request["temperature"], request["seed"]) = (json!(0), json!(1));
@@ -190,7 +190,7 @@ impl Provider {
         true
     }
 
-    /// A batch in the form of OpenAI.
+    /// A batch in the form of `OpenAI`.
     fn batch(batch: &Batch) -> Value {
         let output = format!("file-{}-output", batch.id);
         let errors = format!("file-{}-errors", batch.id);

@@ -60,8 +60,8 @@ async fn waits(store: &Store, number: u128, purpose: &str, seconds: i64, state: 
     store.database.execute(insert, item).await.unwrap();
 }
 
-fn request(text: &str) -> Option<String> {
-    Some(json!({"request": {"text": text}}).to_string())
+fn request(text: &str) -> String {
+    json!({"request": {"text": text}}).to_string()
 }
 
 async fn collect(store: &Store, limits: &CollectLimits, seconds: i64) -> Option<(Uuid, u64)> {
@@ -78,9 +78,9 @@ async fn what_waits_is_in_one_provider_batch_of_the_sizes_that_are_allowed(store
     let limits = limits();
     assert_eq!(collect(&store, &limits, 0).await, None, "nothing waits");
     for number in 1..=5 {
-        waits(&store, number, "write", number as i64, request("x")).await;
+        waits(&store, number, "write", number as i64, Some(request("x"))).await;
     }
-    waits(&store, 6, "another", 1, request("x")).await;
+    waits(&store, 6, "another", 1, Some(request("x"))).await;
     waits(&store, 7, "write", 1, None).await;
     waits(
         &store,
@@ -136,7 +136,7 @@ async fn what_waits_is_in_one_provider_batch_of_the_sizes_that_are_allowed(store
 }
 
 async fn one_process_works_on_a_provider_batch_until_its_lease_is_lost(store: Store) {
-    waits(&store, 1, "write", 0, request("x")).await;
+    waits(&store, 1, "write", 0, Some(request("x"))).await;
     let (id, _) = collect(&store, &limits(), 60).await.unwrap();
     let now = start() + TimeDelta::seconds(60);
     let lease = TimeDelta::seconds(20);
@@ -166,7 +166,7 @@ async fn one_process_works_on_a_provider_batch_until_its_lease_is_lost(store: St
 
 async fn answers_count_once_and_the_numbers_stay(store: Store) {
     for number in 1..=3 {
-        waits(&store, number, "write", 0, request("x")).await;
+        waits(&store, number, "write", 0, Some(request("x"))).await;
     }
     let (id, _) = collect(&store, &limits(), 60).await.unwrap();
     let answered = |number| AnsweredCall {

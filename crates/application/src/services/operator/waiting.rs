@@ -24,7 +24,7 @@ use crate::ports::{
 /// Characters of the message of a failure that are kept.
 const MAX_MESSAGE_CHARACTERS: usize = 2_000;
 /// How often a call that does not wait yet is looked up, and how long after a change of the store at most.
-const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+const LOOK_INTERVAL: Duration = Duration::from_millis(80);
 const LOOK_AFTER_CHANGE: Duration = Duration::from_millis(20);
 
 /// That the work of a call has failed.
@@ -219,7 +219,7 @@ impl Operator {
             sleep(LOOK_AFTER_CHANGE).await;
             tokio::select! {
                 Ok(()) = changes.changed() => {}
-                () = sleep(LOOK_INTERVAL - LOOK_AFTER_CHANGE) => {}
+                () = sleep(LOOK_INTERVAL) => {}
             }
         }
     }

@@ -16,7 +16,7 @@ const ANTHROPIC_VERSION: &str = "2023-06-01";
 /// Whose API a model is asked by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ChatProvider {
-    /// Any OpenAI-compatible API: `/chat/completions`.
+    /// Any `OpenAI`-compatible API: `/chat/completions`.
     #[default]
     OpenAi,
     /// Anthropic's: `/messages`.
@@ -28,7 +28,7 @@ pub enum ChatProvider {
 pub(super) struct Answer {
     pub(super) text: String,
     pub(super) model: Option<String>,
-    /// In the words of OpenAI's API: `stop`, `length`, `content_filter`.
+    /// In the words of `OpenAI`'s API: `stop`, `length`, `content_filter`.
     pub(super) finish_reason: Option<String>,
     pub(super) usage: Map<String, Value>,
 }
@@ -230,7 +230,7 @@ fn shortened(problem: &str) -> String {
     problem.chars().take(300).collect()
 }
 
-/// Anthropic's reason to stop, in the words of OpenAI's API.
+/// Anthropic's reason to stop, in the words of `OpenAI`'s API.
 fn finish_reason(stop_reason: String) -> String {
     match stop_reason.as_str() {
         "end_turn" | "stop_sequence" => "stop".to_owned(),

@@ -25,6 +25,7 @@ fn an_hour() -> Waiting {
 }
 
 /// Waits for a day.
+#[expect(clippy::unnecessary_wraps, reason = "it is what handlers return")]
 fn waits(_: &Item) -> Result<Outcome, HandlerError> {
     Ok(Outcome::Waiting(Waiting::until(at("2026-03-02T09:00:00Z"))))
 }
@@ -343,12 +344,13 @@ async fn an_item_that_is_called_again_has_not_expired() {
 #[tokio::test(start_paused = true)]
 async fn a_deadline_in_the_past_and_too_much_state_fail_at_once() {
     let tenants = ["past", "large"];
-    let (handler, _) = noting(|item| match item.item_id.as_str() {
-        "past" => Ok(Outcome::Waiting(Waiting::until(at("2026-03-01T08:00:00Z")))),
-        _ => {
-            let state = json!("x".repeat(300_000));
-            Ok(Outcome::Waiting(an_hour().with_state(state)))
-        }
+    let (handler, _) = noting(|item| {
+        let waiting = if item.item_id.as_str() == "past" {
+            Waiting::until(at("2026-03-01T08:00:00Z"))
+        } else {
+            an_hour().with_state(json!("x".repeat(300_000)))
+        };
+        Ok(Outcome::Waiting(waiting))
     });
     let bench = waiting_bench(posts(), &tenants, handler, 0).await;
     assert_eq!(bench.work().await.failed, 2);
