@@ -312,8 +312,11 @@ impl EnhancedBatchProcessor {
                 let policy = self.retry.with_limit(job.and_then(|job| job.retry_limit));
                 let delay = policy.delay_before_retry(call.attempts.made, refused, &error);
                 if let Some(delay) = delay {
-                    // It is at most a minute.
-                    let at = now + TimeDelta::from_std(delay).unwrap_or_default();
+                    // A retry in the process comes within a minute. This one holds nothing, so it comes when it was asked for.
+                    let delay = delay.max(error.retry_after.unwrap_or_default());
+                    let delay =
+                        TimeDelta::from_std(delay).map_or(MAX_WAIT, |delay| delay.min(MAX_WAIT));
+                    let at = now + delay;
                     return Decision::Settle(Settlement::CallAgain { at, refused });
                 }
                 let message = match call.stage {

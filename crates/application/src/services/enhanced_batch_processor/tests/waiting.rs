@@ -180,6 +180,21 @@ async fn a_failed_call_is_made_again_with_its_attempts_counted_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_failed_call_is_not_made_again_before_its_worker_says() {
+    let (handler, calls) = noting(waits);
+    let bench = waiting_bench(posts(), &["a"], handler, 1).await;
+    bench.work().await;
+    let full = HandlerError::retryable("the renderer is full");
+    let full = full.with_retry_after(Some(Duration::from_mins(10)));
+    let first = call_ids(&calls)[0];
+    assert_eq!(bench.complete(first, Err(full)).await, Settled::Taken);
+    bench.pass(Duration::from_mins(9)).await;
+    assert_eq!(call_ids(&calls).len(), 1);
+    bench.pass(Duration::from_mins(1)).await;
+    assert_eq!(call_ids(&calls).len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deadline_ends_the_attempt_or_the_item() {
     for (at_deadline, calls_made) in [(AtDeadline::Retry, 2), (AtDeadline::Fail, 1)] {
         let (handler, calls) = noting(move |item| match item.attempt {
