@@ -1,6 +1,6 @@
 //! The agent's errors as [`punctual_web::Problem`].
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
     extract::rejection::{FormRejection, QueryRejection},
@@ -12,6 +12,9 @@ use punctual_domain::InvalidId;
 use punctual_web::problem::responses;
 use tracing::error;
 use utoipa::{IntoResponses, openapi::RefOr};
+
+/// When to send again what may have come too early.
+const RETRY_EARLY_AFTER: Duration = Duration::from_secs(2);
 
 /// An answer that is an error: [`punctual_web::Problem`], which the use cases' errors become with `?`.
 #[derive(Debug)]
@@ -53,6 +56,10 @@ impl From<OperatorError> for Problem {
             OperatorError::Store(error) => return error.into(),
             OperatorError::Invalid(_) => StatusCode::BAD_REQUEST,
             OperatorError::NotFound(_) => StatusCode::NOT_FOUND,
+            OperatorError::NotYet(problem) => {
+                let problem = punctual_web::Problem::new(StatusCode::CONFLICT, problem);
+                return Self(problem.retry_after(RETRY_EARLY_AFTER));
+            }
             OperatorError::Conflict(_) | OperatorError::Changed(_) => StatusCode::CONFLICT,
             OperatorError::OtherShard(_) => StatusCode::MISDIRECTED_REQUEST,
             OperatorError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,

@@ -103,6 +103,9 @@ pub enum OperatorError {
     /// It cannot be done as things are now.
     #[error("{0}")]
     Conflict(String),
+    /// It cannot be done, unless it has come too early: then the same request succeeds in a moment.
+    #[error("{0}")]
+    NotYet(String),
     /// It is about another number than the caller has counted, and nothing was done.
     #[error("{0}")]
     Changed(String),
@@ -128,6 +131,7 @@ impl OperatorError {
             Self::Invalid(_)
             | Self::NotFound(_)
             | Self::Conflict(_)
+            | Self::NotYet(_)
             | Self::Changed(_)
             | Self::OtherShard(_)
             | Self::Refused(_) => true,

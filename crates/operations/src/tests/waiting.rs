@@ -1,12 +1,15 @@
 //! What workers and operators are answered about items that wait.
 
+use axum::response::IntoResponse;
 use chrono::{DateTime, TimeDelta, Utc};
-use punctual_application::ports::{
-    Attempts, BatchReader, BatchStore, Claimant, Page, ResultFilter, Stage, WaitingItem,
+use punctual_application::{
+    OperatorError, Patience,
+    ports::{Attempts, BatchReader, BatchStore, Claimant, Page, ResultFilter, Stage, WaitingItem},
 };
 use punctual_domain::Waiting;
 
 use super::*;
+use crate::problem::Problem;
 
 const KEY: &str = "an-operators-key-of-32-characters";
 
@@ -259,6 +262,33 @@ async fn a_worker_that_is_faster_than_the_store_is_waited_for() {
     let began = tokio::time::Instant::now();
     assert_eq!(run.say("complete", "1").await["status"], 409);
     assert!(began.elapsed() < Duration::from_secs(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_may_have_been_too_early_is_asked_to_come_again() {
+    let run = Run::queued().await;
+    let complete = async |patience: Patience| {
+        let output = json!({"text": "soon"});
+        let completed = run
+            .api
+            .operator
+            .complete_call(run.call_id, output, &patience);
+        completed.await.unwrap_err()
+    };
+    let error = complete(Patience::new(Duration::from_secs(2), 1)).await;
+    let answer = Problem::from(error).into_response();
+    assert_eq!(answer.status(), 409);
+    assert_eq!(answer.headers()["retry-after"], "2");
+    // More than can be kept at one time are not told that it is over.
+    let error = complete(Patience::new(Duration::from_secs(2), 0)).await;
+    assert!(matches!(error, OperatorError::Unavailable(_)), "{error}");
+    wait(&run.api.store, run.call_id, now()).await;
+    let taken = Patience::new(Duration::from_secs(2), 0);
+    let taken = run
+        .api
+        .operator
+        .complete_call(run.call_id, json!(1), &taken);
+    assert_eq!(taken.await.unwrap().status, "taken");
 }
 
 #[tokio::test(start_paused = true)]

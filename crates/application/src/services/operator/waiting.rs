@@ -80,7 +80,7 @@ pub struct TakenCompletion {
 }
 
 /// How long a worker that was faster than the store is kept until the store knows its call, and how many are at one time: one
-/// more is answered at once.
+/// more is to come again.
 #[derive(Debug)]
 pub struct Patience {
     length: Duration,
@@ -194,14 +194,18 @@ impl Operator {
         patience: &Patience,
     ) -> Result<WaitingCall, OperatorError> {
         let mut call = self.waiting.waiting_call(call_id).await?;
-        if call.is_none()
-            && let Ok(_permit) = patience.at_once.try_acquire()
-        {
+        if call.is_none() {
+            let Ok(_permit) = patience.at_once.try_acquire() else {
+                return Err(OperatorError::Unavailable(
+                    "too many workers at one time answer calls that do not wait yet, or not any more; send this again"
+                        .to_owned(),
+                ));
+            };
             let began = timeout(patience.length, self.begun_to_wait(call_id)).await;
             call = began.ok().transpose()?;
         }
         match call {
-            None => Err(not_waiting()),
+            None => Err(not_waiting_yet()),
             Some(call) if call.is_cancelled => Err(cancelled()),
             Some(call) => Ok(call),
         }
@@ -246,6 +250,14 @@ fn not_waiting() -> OperatorError {
     OperatorError::Conflict(
         "not waiting: the call has been completed, its deadline has passed, or it is called again; nothing was changed, do \
          not send this again"
+            .to_owned(),
+    )
+}
+
+fn not_waiting_yet() -> OperatorError {
+    OperatorError::NotYet(
+        "not waiting: the call has been completed, its deadline has passed, it is called again, or the agent has not stored \
+         yet that it waits; nothing was changed, send this again for a minute if you answered the call just now"
             .to_owned(),
     )
 }
