@@ -2,7 +2,7 @@
 //! store decides which of them is taken where several come at one time.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{
     Completion, FailureKind, ItemId, ItemResult, ItemStatus, JobConfig, JobId, MAX_WAIT, Outcome,
-    Waiting,
+    PurposeId, Waiting,
 };
 use tokio::sync::oneshot;
 use tracing::debug;
@@ -37,6 +37,9 @@ use crate::{
 
 /// A handler that does not say what has become of a call is asked again after this.
 const POLL_AGAIN_AFTER: TimeDelta = TimeDelta::minutes(1);
+/// After so many polls in a row that a purpose's handler has not answered, one at a time is tried: those of other purposes shall not
+/// wait for it.
+const MAX_UNANSWERED: u32 = 5;
 /// Number of settlements that are stored together at most.
 const MAX_SETTLED_TOGETHER: usize = 256;
 
@@ -50,7 +53,15 @@ pub(super) struct WaitingCalls {
     /// Held by whichever stores what is queued.
     storing: Arc<tokio::sync::Mutex<()>>,
     failures: BatchFailures,
+    silent: Arc<Mutex<HashMap<PurposeId, Silence>>>,
     settled: Arc<Mutex<BTreeMap<JobId, SettledItems>>>,
+}
+
+/// Polls of a purpose that got no answer.
+struct Silence {
+    in_a_row: u32,
+    /// The last of them, or a poll that is tried since.
+    last: DateTime<Utc>,
 }
 
 /// A settlement that is to be stored, and where its answer goes.
@@ -137,6 +148,39 @@ impl WaitingCalls {
         }
     }
 
+    /// Whether the handler of a purpose is asked at `now`, in view of its silence so far.
+    fn is_asked(&self, purpose: &PurposeId, now: DateTime<Utc>) -> bool {
+        let mut silent = self.silent();
+        match silent.get_mut(purpose) {
+            Some(silence) if silence.in_a_row >= MAX_UNANSWERED => {
+                let is_silent = (now - silence.last).abs() < POLL_AGAIN_AFTER;
+                if !is_silent {
+                    silence.last = now;
+                }
+                !is_silent
+            }
+            _ => true,
+        }
+    }
+
+    fn note_polled(&self, purpose: &PurposeId, is_answered: bool, now: DateTime<Utc>) {
+        let mut silent = self.silent();
+        if is_answered {
+            silent.remove(purpose);
+            return;
+        }
+        let silence = silent.entry(purpose.clone()).or_insert(Silence {
+            in_a_row: 0,
+            last: now,
+        });
+        silence.in_a_row = silence.in_a_row.saturating_add(1);
+        silence.last = now;
+    }
+
+    fn silent(&self) -> MutexGuard<'_, HashMap<PurposeId, Silence>> {
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn queued(&self) -> MutexGuard<'_, Vec<Queued>> {
         self.queued.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -192,7 +236,14 @@ impl EnhancedBatchProcessor {
             return Ok(());
         }
         let answer = match self.base.handlers().of(&call.purpose_id) {
-            Some(bound) => bound.poll(&call).await,
+            Some(bound) if self.waiting.is_asked(&call.purpose_id, self.now()) => {
+                let answer = bound.poll(&call).await;
+                let is_answered = answer.is_ok();
+                self.waiting
+                    .note_polled(&call.purpose_id, is_answered, self.now());
+                answer
+            }
+            Some(_) => Err("its handler has not answered the polls before it".to_owned()),
             None => Err("its purpose has no handler in this process".to_owned()),
         };
         match answer {

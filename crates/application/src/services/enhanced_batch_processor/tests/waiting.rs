@@ -1,6 +1,6 @@
 //! Items that wait.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::atomic::AtomicBool};
 
 use punctual_domain::{AtDeadline, Batch};
 use uuid::Uuid;
@@ -253,6 +253,48 @@ async fn a_handler_is_polled_when_it_has_asked_for_it() {
     }
     let output = bench.results().await["a"].result.output.clone();
     assert_eq!(output, Some(json!({"polls": 1})));
+}
+
+/// Is asked after ten minutes, and never answers until it is mended.
+#[derive(Clone, Default)]
+struct Silent {
+    polls: Arc<AtomicUsize>,
+    is_mended: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl PurposeHandler for Silent {
+    async fn run(&self, _: &Item) -> Result<Outcome, HandlerError> {
+        let asked = Waiting::until(at("2026-03-02T09:00:00Z"));
+        let asked = asked.polled_at(at("2026-03-01T09:10:00Z"));
+        Ok(Outcome::Waiting(asked))
+    }
+
+    async fn poll(&self, _: &ports::WaitingCall) -> Result<Outcome, HandlerError> {
+        self.polls.fetch_add(1, Ordering::Relaxed);
+        if self.is_mended.load(Ordering::Relaxed) {
+            return Ok(json!("done").into());
+        }
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_does_not_answer_is_polled_by_one_call_at_a_time() {
+    let ids = ids(40);
+    let tenants: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let silent = Silent::default();
+    let bench = waiting_bench(posts(), &tenants, silent.clone(), 0).await;
+    assert_eq!(bench.work().await.waiting, 40);
+    bench.pass(Duration::from_mins(10)).await;
+    let polls = silent.polls.load(Ordering::Relaxed);
+    assert!((5..40).contains(&polls), "{polls}");
+    assert_eq!(bench.batch().await.waiting, 40);
+    silent.is_mended.store(true, Ordering::Relaxed);
+    for _ in 0..10 {
+        bench.pass(Duration::from_mins(2)).await;
+    }
+    assert_eq!(bench.batch().await.succeeded, 40);
 }
 
 #[tokio::test(start_paused = true)]
