@@ -39,8 +39,18 @@ impl CompletionUrls {
     #[must_use]
     pub fn url(&self, call_id: Uuid) -> Option<Arc<str>> {
         let base = self.base.as_deref()?;
+        Some(format!("{base}/api/v1/waiting/{}", self.token(call_id)).into())
+    }
+
+    /// A text of a worker, without the token of its call, which workers write with the address where they tell of a failure.
+    #[must_use]
+    pub(crate) fn without_token(&self, call_id: Uuid, text: &str) -> String {
+        text.replace(&self.token(call_id), "[token]")
+    }
+
+    fn token(&self, call_id: Uuid) -> String {
         let (id, signature) = (call_id.simple(), self.signature(call_id).simple());
-        Some(format!("{base}/api/v1/waiting/{id}{signature}").into())
+        format!("{id}{signature}")
     }
 
     /// The call that a token is of, in a time that does not depend on how much of its signature is right. `None`: it is not

@@ -176,6 +176,19 @@ async fn a_deadline_is_moved_up_to_thirty_days_after_the_call_began_to_wait() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_note_of_progress_does_not_show_the_token() {
+    let mut run = Run::waiting().await;
+    let note = format!("cannot reach http://agent/api/v1/waiting/{}/x", run.token);
+    let asked = json!({ "progress": note }).to_string();
+    assert_eq!(run.say("extend", &asked).await["limited"], false);
+    let listed = run.api.get("/api/v1/waiting").await;
+    assert_eq!(
+        listed["waiting"][0]["progress"]["note"],
+        "cannot reach http://agent/api/v1/waiting/[token]/x"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn wrong_tokens_get_one_answer_and_are_limited_and_right_ones_pass() {
     let mut run = Run::waiting().await;
     let other = if run.token.ends_with('0') { "1" } else { "0" };

@@ -154,11 +154,15 @@ impl Operator {
         let latest = call.since + MAX_WAIT;
         let wanted = by.map(|by| now + by);
         let until = wanted.map(|until| until.min(latest));
-        let note = asked.progress.as_deref();
+        let urls = self.processor.completion_urls();
+        let note = asked.progress.as_deref().map(|note| match urls {
+            Some(urls) => urls.without_token(call_id, note),
+            None => note.to_owned(),
+        });
         let change = WaitingChange {
             until,
             progress: note.map(|note| Progress {
-                note: in_one_line(note, MAX_PROGRESS_CHARACTERS),
+                note: in_one_line(&note, MAX_PROGRESS_CHARACTERS),
                 at: now,
             }),
             ..WaitingChange::default()
