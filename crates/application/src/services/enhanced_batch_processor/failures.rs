@@ -8,9 +8,12 @@ use std::{
 use punctual_domain::{Chunk, FailureLimit, JobId};
 use uuid::Uuid;
 
-/// How the batch that each job last worked on has gone, in this process. Clones share it.
+/// Batches of a job that are counted at one time: items that wait end in turns with those of other batches.
+const MAX_BATCHES: usize = 32;
+
+/// How the batches that each job last worked on have gone, in this process: of each job the last one at the end. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct BatchFailures(Arc<Mutex<HashMap<JobId, FailureCount>>>);
+pub(super) struct BatchFailures(Arc<Mutex<HashMap<JobId, Vec<FailureCount>>>>);
 
 #[derive(Debug, Default)]
 struct FailureCount {
@@ -24,13 +27,21 @@ impl BatchFailures {
     /// Counts an item that has succeeded or failed.
     pub(super) fn count(&self, job_id: &JobId, batch_id: Uuid, failed: bool, limit: FailureLimit) {
         let mut jobs = self.lock();
-        let tally = jobs.entry(job_id.clone()).or_default();
-        if tally.batch_id != batch_id {
-            *tally = FailureCount {
+        let tallies = jobs.entry(job_id.clone()).or_default();
+        if let Some(place) = tallies.iter().position(|tally| tally.batch_id == batch_id) {
+            tallies[place..].rotate_left(1);
+        } else {
+            if tallies.len() >= MAX_BATCHES {
+                tallies.remove(0);
+            }
+            tallies.push(FailureCount {
                 batch_id,
                 ..FailureCount::default()
-            };
+            });
         }
+        let Some(tally) = tallies.last_mut() else {
+            return;
+        };
         tally.ended += 1;
         tally.failed += u64::from(failed);
         if failed && tally.pause_reason.is_none() && limit.is_reached(tally.failed, tally.ended) {
@@ -44,14 +55,14 @@ impl BatchFailures {
     /// The reason to pause the job of a chunk, if its failure limit is reached.
     pub(super) fn pause_reason(&self, chunk: &Chunk) -> Option<String> {
         let jobs = self.lock();
-        let tally = jobs.get(&chunk.job_id)?;
-        let pause_reason = tally.pause_reason.clone();
-        pause_reason.filter(|_| tally.batch_id == chunk.batch_id)
+        let mut tallies = jobs.get(&chunk.job_id)?.iter();
+        let tally = tallies.find(|tally| tally.batch_id == chunk.batch_id)?;
+        tally.pause_reason.clone()
     }
 
     /// The reason to pause a job, if the failure limit of the batch that it last worked on is reached.
     pub(super) fn pause_reason_of_last(&self, job_id: &JobId) -> Option<String> {
-        self.lock().get(job_id)?.pause_reason.clone()
+        self.lock().get(job_id)?.last()?.pause_reason.clone()
     }
 
     /// Resets the counted failures of a job that an operator resumed.
@@ -59,7 +70,37 @@ impl BatchFailures {
         self.lock().remove(job_id);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<JobId, FailureCount>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<JobId, Vec<FailureCount>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_whose_items_end_in_turns_are_counted_each() {
+        let (failures, job_id) = (BatchFailures::default(), JobId::new("videos").unwrap());
+        let limit = FailureLimit {
+            percent: 50,
+            at_least: 3,
+        };
+        let count = |batch, failed| {
+            failures.count(&job_id, Uuid::from_u128(batch), failed, limit);
+            failures.pause_reason_of_last(&job_id).is_some()
+        };
+        for _ in 0..2 {
+            assert!(!count(1, true));
+            assert!(!count(2, false));
+        }
+        assert!(count(1, true), "three of three");
+        assert!(!count(2, false), "that of the other batch");
+        failures.reset_failures(&job_id);
+        assert!(!count(1, true));
+        for batch in 0..10_000 {
+            count(batch, true);
+        }
+        assert_eq!(failures.lock()[&job_id].len(), MAX_BATCHES);
     }
 }

@@ -398,7 +398,8 @@ impl EnhancedBatchProcessor {
             of_job.report.count(std::slice::from_ref(result));
         }
         if failed {
-            of_job.pause_reason = failures.pause_reason_of_last(&call.job_id);
+            let reason = failures.pause_reason_of_last(&call.job_id);
+            of_job.pause_reason = reason.or(of_job.pause_reason.take());
         }
     }
 }
