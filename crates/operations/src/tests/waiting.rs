@@ -292,7 +292,7 @@ async fn a_worker_that_may_have_been_too_early_is_asked_to_come_again() {
     let answer = Problem::from(error).into_response();
     assert_eq!(answer.status(), 409);
     assert_eq!(answer.headers()["retry-after"], "2");
-    // More than can be kept at one time are not told that it is over.
+    // One more than can be kept at one time does not hear that the call is over.
     let error = complete(Patience::new(Duration::from_secs(2), 0)).await;
     assert!(matches!(error, OperatorError::Unavailable(_)), "{error}");
     wait(&run.api.store, run.call_id, now()).await;
