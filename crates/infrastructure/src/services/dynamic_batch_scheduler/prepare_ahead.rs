@@ -36,22 +36,23 @@ impl Prepared {
         }
     }
 
-    /// What has been planned at `now` has been stored.
+    /// What has been planned at `now` has been stored. Where the clock has stepped back, or the job prepares less far ahead, what has
+    /// been planned beyond comes again: it is looked at again, not called again.
     pub(super) fn advance(&mut self, ahead: Option<TimeDelta>, now: DateTime<Utc>) {
         let Some(ahead) = ahead else {
             self.forget();
             return;
         };
         if self.is_due(ahead, now) {
-            self.until = self.until.max(now.checked_add_signed(ahead));
+            self.until = now.checked_add_signed(ahead);
         }
         self.changed.clear();
     }
 
-    /// Whether enough has come into the time ahead.
+    /// Whether enough has come into the time ahead, or has left it.
     fn is_due(&self, ahead: TimeDelta, now: DateTime<Utc>) -> bool {
         self.until
-            .is_none_or(|until| now + ahead - until >= STEP.min(ahead))
+            .is_none_or(|until| (now + ahead - until).abs() >= STEP.min(ahead))
     }
 }
 
@@ -93,5 +94,26 @@ impl JobMirror {
             (!items.is_empty()).then_some(batch)
         };
         due.into_iter().filter_map(batch).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_jumps_ahead_and_back_and_a_shorter_time_ahead_stop_no_preparation() {
+        let at = |text: &str| -> DateTime<Utc> { text.parse().unwrap() };
+        let hours = |hours| Some(TimeDelta::hours(hours));
+        let mut prepared = Prepared::default();
+        let (wrong, now) = (at("2027-03-01T07:00:00Z"), at("2026-03-01T07:00:00Z"));
+        prepared.advance(hours(12), wrong);
+        assert_eq!(prepared.until, Some(at("2027-03-01T19:00:00Z")));
+        prepared.advance(hours(12), now);
+        assert_eq!(prepared.until, Some(at("2026-03-01T19:00:00Z")));
+        prepared.advance(hours(12), now + TimeDelta::seconds(29));
+        assert_eq!(prepared.until, Some(at("2026-03-01T19:00:00Z")));
+        prepared.advance(hours(1), now + TimeDelta::seconds(29));
+        assert_eq!(prepared.until, Some(at("2026-03-01T08:00:29Z")));
     }
 }
