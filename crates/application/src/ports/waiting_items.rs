@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{
-    ItemId, ItemResult, JobId, KeyForm, Occurrence, Outcome, Progress, PurposeId, Waiting,
+    ItemId, ItemResult, JobId, KeyForm, MAX_WAIT, Occurrence, Outcome, Progress, PurposeId, Waiting,
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -144,6 +144,18 @@ pub struct WaitingCall {
     pub progress: Option<Progress>,
     /// Whether its batch has been cancelled: it only waits to be skipped.
     pub is_cancelled: bool,
+}
+
+impl WaitingCall {
+    /// The latest deadline that it may have. What prepares a run waits until the run is due at most.
+    #[must_use]
+    pub fn latest(&self) -> DateTime<Utc> {
+        let latest = self.since + MAX_WAIT;
+        match self.stage {
+            Stage::Prepare => latest.min(self.scheduled_at),
+            Stage::Only | Stage::First | Stage::Second => latest,
+        }
+    }
 }
 
 /// What becomes of a call that waits.

@@ -10,8 +10,8 @@ use std::{
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{
-    Completion, FailureKind, ItemId, ItemResult, ItemStatus, JobConfig, JobId, MAX_WAIT, Outcome,
-    PurposeId, Waiting,
+    Completion, FailureKind, ItemId, ItemResult, ItemStatus, JobConfig, JobId, Outcome, PurposeId,
+    Waiting,
 };
 use tokio::sync::oneshot;
 use tracing::debug;
@@ -448,7 +448,7 @@ fn ended(
 /// What is different about how a call waits. A deadline that the handler leaves as it was is not written: a worker may have
 /// extended it meanwhile.
 fn change(call: &WaitingCall, waiting: Waiting) -> WaitingChange {
-    let until = waiting.until.min(call.since + MAX_WAIT);
+    let until = waiting.until.min(call.latest());
     WaitingChange {
         until: (until != call.waiting.until).then_some(until),
         poll_at: Some(waiting.poll_at),

@@ -136,7 +136,8 @@ impl Operator {
         self.settle(&call, Err(error)).await
     }
 
-    /// Moves the deadline of a call, which is 30 days after it began to wait at the latest, or says how far its work has come.
+    /// Moves the deadline of a call, which is 30 days after it began to wait at the latest, and no later than the run
+    /// that it prepares, or says how far its work has come.
     /// `patience` is as for [`complete_call`](Self::complete_call).
     ///
     /// # Errors
@@ -151,7 +152,7 @@ impl Operator {
         let by = asked.by()?;
         let call = self.waiting_call(call_id, patience).await?;
         let now = self.clock.now();
-        let latest = call.since + MAX_WAIT;
+        let latest = call.latest();
         let wanted = by.map(|by| now + by);
         let until = wanted.map(|until| until.min(latest));
         let urls = self.processor.completion_urls();

@@ -400,6 +400,13 @@ async fn a_preparation_may_wait_and_holds_up_no_run() {
     };
     let ran = bench.processor.process(&bench.chunk).await.unwrap();
     assert_eq!(ran.succeeded, 3, "of the day before");
+    // A poll that says again how long the work may take.
+    let silent = call_of("silent");
+    let longer = Outcome::Waiting(Waiting::until(NEXT.due() + TimeDelta::days(7)));
+    let settled = completer.complete(silent, Ok(longer)).await;
+    assert_eq!(settled.unwrap(), Settled::Taken);
+    let call = bench.store.waiting_call(silent).await.unwrap().unwrap();
+    assert_eq!(call.waiting.until, NEXT.due(), "no longer than its run");
 
     let output = json!({"tone": "slow"});
     let done = Ok(Outcome::Done(output.clone()));
