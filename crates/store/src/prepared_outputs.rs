@@ -37,9 +37,11 @@ pub(crate) const TAKE: &str = "UPDATE @prepared_outputs SET chunk = c.chunk FROM
        AND @in_texts(tenant_id, $5) AND output IS NOT NULL
      RETURNING tenant_id, fingerprint, output";
 
+/// A call that waits no more, or never has, since its process has crashed before, prepares nothing.
 pub(crate) const STATES: &str =
     "SELECT tenant_id, fingerprint, prepared_at, output IS NOT NULL FROM @prepared_outputs
-     WHERE job_id = $1 AND occurrence = $2 AND @in_texts(tenant_id, $3)";
+     WHERE job_id = $1 AND occurrence = $2 AND @in_texts(tenant_id, $3)
+       AND (output IS NOT NULL OR EXISTS (SELECT 1 FROM @waiting_items w WHERE w.call_id = @prepared_outputs.call_id))";
 
 /// Keeps the output of a call whose work has gone on elsewhere.
 pub(crate) const FINISH: &str =

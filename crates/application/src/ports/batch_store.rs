@@ -97,7 +97,8 @@ pub trait BatchStore: Send + Sync {
         now: DateTime<Utc>,
     ) -> Result<bool, StoreError>;
 
-    /// How far this run has been prepared, for those of the items for which it has.
+    /// How far this run has been prepared, for those of the items for which it has. A call that waits no more, or not yet, has
+    /// prepared nothing.
     async fn prepared(
         &self,
         job_id: &JobId,

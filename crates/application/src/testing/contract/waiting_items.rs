@@ -7,8 +7,8 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{
-    AtDeadline, BatchStatus, Chunk, ItemId, ItemStatus, NewBatch, Progress, PurposeId, Trigger,
-    Waiting, WaitingStatus,
+    AtDeadline, BatchStatus, Chunk, Fingerprint, ItemId, ItemStatus, NewBatch, Progress, PurposeId,
+    Trigger, Waiting, WaitingStatus,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -19,8 +19,8 @@ use super::{
 };
 use crate::ports::{
     Attempts, BatchReader, BatchStore, ChunkQueue, ClaimLimits, ClaimedChunk, DeadLetterFilter,
-    Page, ResultFilter, Settled, Settlement, Stage, TenantRuns, WaitingChange, WaitingFilter,
-    WaitingItem, WaitingItems, WorkQueue,
+    NewPrepared, Page, PreparedWork, ResultFilter, Settled, Settlement, Stage, TenantRuns,
+    WaitingChange, WaitingFilter, WaitingItem, WaitingItems, WorkQueue,
 };
 
 /// What a store does for items that wait.
@@ -48,7 +48,35 @@ pub async fn waiting_items<S: WorkQueue + ChunkQueue + BatchStore + WaitingItems
     what_waits_in_a_cancelled_batch_is_skipped(tested).await;
     another_batch_of_the_run_does_not_run_what_waits(tested).await;
     other_occurrences_know_who_waits(tested).await;
+    a_run_is_being_prepared_while_its_call_waits(tested).await;
     calls_are_listed_from_the_longest_on(tested).await;
+}
+
+/// A process that crashes before the call waits leaves nothing behind that keeps the next one from it.
+async fn a_run_is_being_prepared_while_its_call_waits<S: Store>(
+    &Tested { store, .. }: &Tested<'_, S>,
+) {
+    let all = items(["ahead"]);
+    let (token, call_id) = (Uuid::from_u128(590), call(990));
+    let (new, _) = claimed(store, "2027-03-01", &all, token).await;
+    let chunk = &new.chunks[0];
+    let prepared = NewPrepared {
+        fingerprint: Fingerprint::new([1; 16]),
+        work: PreparedWork::Waits(call_id),
+        at: since(),
+    };
+    let kept = store.keep_prepared(chunk, token, &all[0], &prepared);
+    assert!(kept.await.expect("works"));
+    let prepared = async || {
+        let states = store.prepared(&job(), chunk.occurrence, &all).await;
+        states.expect("works").len()
+    };
+    assert_eq!(prepared().await, 0, "it does not wait yet");
+    assert!(begin(store, chunk, token, &[waits(&all[0], call_id)]).await);
+    assert_eq!(prepared().await, 1);
+    let ended = end(&all[0], ItemStatus::NothingToDo);
+    assert_eq!(settle_one(store, call_id, ended).await, Settled::Taken);
+    assert_eq!(prepared().await, 0, "it waits no more");
 }
 
 fn items<const N: usize>(names: [&str; N]) -> [ItemId; N] {

@@ -59,8 +59,17 @@ impl Tables {
         tenants: &[ItemId],
     ) -> HashMap<ItemId, PreparedState> {
         self.forget_taken();
+        let waits = |call_id: Uuid| {
+            let mut rows = self.waiting.values();
+            rows.any(|row| row.item.call_id == call_id)
+        };
         let state = |tenant: &ItemId| {
             let row = self.prepared.get(&(job_id.clone(), tenant.clone(), run))?;
+            if let PreparedWork::Waits(call_id) = row.prepared.work
+                && !waits(call_id)
+            {
+                return None;
+            }
             let state = PreparedState {
                 fingerprint: row.prepared.fingerprint,
                 since: row.prepared.at,
