@@ -97,10 +97,12 @@ impl DynamicBatchScheduler {
             };
             let kept = before.iter().position(|old| old.serves_as(&new));
             let mirror = if let Some(index) = kept {
-                JobMirror {
-                    job: new.job,
-                    ..before.swap_remove(index)
+                let mut mirror = before.swap_remove(index);
+                if mirror.job.purpose_id != new.job.purpose_id {
+                    mirror.prepared.forget();
                 }
+                mirror.job = new.job;
+                mirror
             } else {
                 to_read.insert(new.feature_type.clone());
                 new

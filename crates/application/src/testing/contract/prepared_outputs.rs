@@ -28,6 +28,7 @@ async fn preparing<S: WorkQueue + BatchStore>(
         "daily 09:00 UTC".to_owned(),
         at(&format!("{date}T09:00:00Z")),
         date.parse().expect("a date"),
+        "p",
         planned_at,
         items,
         500,

@@ -1,11 +1,13 @@
 //! Plans what is prepared of a job: everything that falls due within the job's `prepare_ahead`, and again what has changed since.
-//! How far it has come is known in memory alone. A new leader begins anew; what has been prepared already is passed over item by
-//! item when it comes up.
+//! How far it has come is known in memory alone. A new leader begins anew: it comes to the same batches where the same tenants are
+//! due, and these are queued already. Of other batches, what has been prepared is passed over item by item when it comes up.
 
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use punctual_domain::{Change, DueGroup, ItemId, NewBatch, Sharding, TenantId, plan_ahead};
+use punctual_domain::{
+    Change, DueGroup, ItemId, JobConfig, NewBatch, Sharding, TenantId, Work, plan_ahead,
+};
 
 use super::job_mirror::JobMirror;
 
@@ -77,17 +79,27 @@ impl JobMirror {
         let due = self
             .mirror
             .read(|mirror| plan_ahead(mirror, now, from, to, &prepared.changed));
+        let made_with = made_with(job);
         let batch = |group: DueGroup| {
             let date = group.occurrence.shard_date()?;
             let mut items: Vec<ItemId> = group.tenants.into_iter().map(ItemId::from).collect();
             items.retain(|item| sharding.serves(&job.job_id, item, date));
+            // The mirror of another process has them in another order.
+            items.sort_unstable();
+            // What has changed is planned again now; all others when they come into the time ahead, whoever leads then.
+            let planned_at = if group.scheduled_at <= from {
+                now
+            } else {
+                group.scheduled_at - ahead
+            };
             let batch = NewBatch::preparing(
                 &job.job_id,
                 job.priority,
                 group.slot.to_string(),
                 group.scheduled_at,
                 group.occurrence,
-                now,
+                &made_with,
+                planned_at,
                 &items,
                 chunk_size,
             );
@@ -95,6 +107,16 @@ impl JobMirror {
         };
         due.into_iter().filter_map(batch).collect()
     }
+}
+
+/// What a job gives to all of its calls. After an edit of it everything is prepared again.
+fn made_with(job: &JobConfig) -> String {
+    let defaults = match &job.work {
+        Work::Preferences { defaults, .. } => Some(&**defaults),
+        Work::Fixed { .. } => None,
+    };
+    let defaults = defaults.map(|defaults| (&defaults.template_overrides, &defaults.other));
+    serde_json::json!([job.purpose_id, defaults]).to_string()
 }
 
 #[cfg(test)]

@@ -77,6 +77,7 @@ impl Bench {
             "daily".to_owned(),
             run.due(),
             run.occurrence(),
+            "p",
             self.processor.now(),
             &items(tenants),
             500,

@@ -48,6 +48,7 @@ async fn an_explanation_says_how_far_a_run_has_been_prepared() {
         "daily 09:00 UTC".to_owned(),
         due_at,
         "2026-03-02".parse().unwrap(),
+        "p",
         now,
         &[ItemId::from(&tenant)],
         10,

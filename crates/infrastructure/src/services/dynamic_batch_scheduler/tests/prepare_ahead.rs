@@ -116,10 +116,20 @@ async fn a_tenant_who_changes_is_prepared_again_and_a_new_leader_begins_anew() {
     first.stop.cancel();
     first.sleep(1).await;
 
-    let second = start_ahead(scripted, store, "2026-03-01T07:05:00Z");
+    let second = start_ahead(scripted.clone(), store.clone(), "2026-03-01T07:05:00Z");
     second.sleep(10).await;
     assert_eq!(second.preparations().await.len(), 4);
     second.stop.cancel();
+    second.sleep(1).await;
+
+    let third = start_ahead(scripted, store, "2026-03-01T07:06:00Z");
+    third.sleep(10).await;
+    assert_eq!(
+        third.preparations().await.len(),
+        4,
+        "of the same tenants everything is queued already"
+    );
+    third.stop.cancel();
 }
 
 #[tokio::test(start_paused = true)]
