@@ -328,8 +328,7 @@ pub(crate) async fn enqueue(
     }
     if !batches.is_empty() {
         connection.announce(Announcement::Chunks).await?;
-    }
-    if batches.iter().any(prepares) {
+        // Also what was prepared for a job that prepares no more, or is gone.
         remove_old(connection, now).await?;
     }
     Ok(Enqueued { batches })

@@ -214,8 +214,14 @@ async fn what_no_run_takes_is_removed_a_day_later<S: WorkQueue + BatchStore>(
     );
     assert!(keep(store, &new.chunks[0], token, &items[0], work).await);
     end(&new).await;
-    for (now, left) in [("2026-10-05T09:00:00Z", 1), ("2026-10-05T09:00:01Z", 0)] {
-        let other = preparing(store, "2026-10-06", at(now), items, token).await;
+    for (now, other, left) in [
+        ("2026-10-05T09:00:00Z", "2026-10-05", 1),
+        ("2026-10-05T09:00:01Z", "2026-10-06", 0),
+    ] {
+        // Whatever is queued removes it: its own job may prepare no more.
+        let other = batch("daily 09:00 UTC", now, other, items);
+        enqueue(store, &other, at(now)).await;
+        assert_eq!(claim(store, &other.chunks[0], token).await, items);
         end(&other).await;
         assert_eq!(states(store, date, items).await.len(), left, "{now}");
     }

@@ -49,9 +49,7 @@ impl WorkQueue for FakeStore {
         for batch in firing.batches {
             if !tables.batches.contains_key(&batch.batch_id) {
                 tables.insert(&batch, now);
-                if tables.prepares(batch.batch_id) {
-                    tables.remove_old_prepared(now);
-                }
+                tables.remove_old_prepared(now);
                 enqueued.batches.push(batch);
             }
         }
