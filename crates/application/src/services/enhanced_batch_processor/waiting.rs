@@ -384,7 +384,8 @@ impl EnhancedBatchProcessor {
     fn note_settled(&self, call: &WaitingCall, job: Option<&JobConfig>, result: &ItemResult) {
         let failed = result.status == ItemStatus::Failed;
         let failures = &self.waiting.failures;
-        if result.status != ItemStatus::NothingToDo {
+        // A preparation says nothing about the batch that the job works on.
+        if result.status != ItemStatus::NothingToDo && call.stage != Stage::Prepare {
             let limit = job.map(|job| job.failure_limit).unwrap_or_default();
             failures.count(&call.job_id, call.batch_id, failed, limit);
         }

@@ -86,7 +86,7 @@ impl JobMirror {
             items.retain(|item| sharding.serves(&job.job_id, item, date));
             // The mirror of another process has them in another order.
             items.sort_unstable();
-            // What has changed is planned again now; all others when they come into the time ahead, whoever leads then.
+            // What has changed is planned again now; all others when they come into the time ahead, with any leader.
             let planned_at = if group.scheduled_at <= from {
                 now
             } else {

@@ -436,3 +436,34 @@ async fn a_preparation_may_wait_and_holds_up_no_run() {
         ["posts/failed/2026-03-02", "posts/silent/2026-03-02"]
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_completion_of_a_preparation_hides_no_failures_of_a_run() {
+    let (handler, calls) = noting(|item| {
+        let until = item.scheduled_at + TimeDelta::days(7);
+        Ok(Outcome::Waiting(Waiting::until(until)))
+    });
+    let mut job = prepared_ahead(posts());
+    job["failure_limit"] = json!({"percent": 1, "at_least": 2});
+    let bench = bench(job, &["x", "y"], handler, 0).await;
+    bench.switch_on(&["x", "y", "z"]);
+    let completer = bench
+        .processor
+        .clone()
+        .with_waiting_items(bench.store.clone());
+    bench.processor.process(&bench.chunk).await.unwrap();
+    bench.prepare_run(NEXT, &["z"]).await;
+    let call_of = |tenant: &str| {
+        let calls = calls.lock().unwrap();
+        let call = calls.iter().find(|item| item.item_id.as_str() == tenant);
+        call.unwrap().completion.as_ref().unwrap().call_id
+    };
+    let down = || Err(HandlerError::permanent("down"));
+    let done = Ok(Outcome::Done(json!("text")));
+    for (tenant, outcome) in [("x", down()), ("z", done), ("y", down())] {
+        let settled = completer.complete(call_of(tenant), outcome).await;
+        assert_eq!(settled.unwrap(), Settled::Taken, "{tenant}");
+    }
+    let settled = completer.take_settled().into_values().next().unwrap();
+    assert!(settled.pause_reason.is_some(), "{settled:?}");
+}
