@@ -98,7 +98,7 @@ async fn each_item_has_one_outcome_though_the_server_and_the_agent_are_killed() 
 
     // What is not an answer has been put aside, with the reason, and comes no more.
     let dead = || printed(worker("nats_worker.py").arg(&url));
-    until(|| dead().lines().count() >= 3).await;
+    until(|| dead().lines().count() >= 4).await;
     let reasons = dead();
     assert!(reasons.contains("missing field `call_id`"), "{reasons}");
 }

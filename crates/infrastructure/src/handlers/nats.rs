@@ -36,8 +36,11 @@ use super::{
 const MAX_PUBLISHES: u32 = 3;
 /// Answers of workers that are handed on at one time.
 const CONCURRENT_ANSWERS: usize = 32;
-/// An answer to a call that does not wait is looked at so often, as the call may not have been stored yet.
+/// An answer to a call that does not wait is looked at so often, as the call may not have been stored yet; so often it is tried to
+/// move a message aside.
 const MAX_DELIVERIES: i64 = 5;
+/// Room for the headers of a message that is not an answer, in bytes: the reason is the longest.
+const DEAD_HEADERS: usize = 2048;
 /// How long to wait after a failure of the server or the store.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -188,11 +191,8 @@ impl NatsHandler {
                     return self.acknowledge(message, AckKind::Ack).await;
                 }
                 Ok(Settled::NotWaiting) => {
-                    let deliveries = message.info().map_or(MAX_DELIVERIES, |info| info.delivered);
-                    if deliveries < MAX_DELIVERIES {
-                        let pause =
-                            PAUSE * 2_u32.pow(deliveries.clamp(1, MAX_DELIVERIES) as u32 - 1);
-                        return self.acknowledge(message, AckKind::Nak(Some(pause))).await;
+                    if self.put_off(message).await? {
+                        return Ok(());
                     }
                     debug!(%call_id, "Left out a completion whose call does not wait");
                     return self.acknowledge(message, AckKind::Ack).await;
@@ -209,23 +209,51 @@ impl NatsHandler {
         }
     }
 
-    /// Moves a message that is not an answer to the subject for those, with the reason.
+    /// Has the message delivered again later; `false`: that has been done often enough.
+    async fn put_off(&self, message: &Message) -> Result<bool, HandlerError> {
+        let deliveries = message.info().map_or(MAX_DELIVERIES, |info| info.delivered);
+        if deliveries >= MAX_DELIVERIES {
+            return Ok(false);
+        }
+        let pause = PAUSE * 2_u32.pow(deliveries.clamp(1, MAX_DELIVERIES) as u32 - 1);
+        self.acknowledge(message, AckKind::Nak(Some(pause))).await?;
+        Ok(true)
+    }
+
+    /// Moves a message that is not an answer to the subject for those. One that cannot be moved is dropped in the end: it must not
+    /// hold up answers.
     async fn bury(&self, message: &Message, reason: &str) -> Result<(), HandlerError> {
         let purpose = &self.broker.names.purpose;
         if self.failures.next("bury").is_written() {
             warn!("Refused a completion of purpose {purpose} from NATS: {reason}");
         }
-        let dead = PublishMessage::build()
-            .payload(message.payload.clone())
-            .header("Punctual-Reason", reason);
+        if let Err(error) = self.publish_dead(message, reason).await {
+            self.broker.forget_streams();
+            if self.put_off(message).await? {
+                return Ok(());
+            }
+            if self.failures.next("drop").is_written() {
+                warn!("Dropped a refused completion of purpose {purpose} from NATS: {error}");
+            }
+        }
+        self.acknowledge(message, AckKind::Term).await
+    }
+
+    /// Publishes a message on the dead subject, with the reason. Its end is left out where it leaves no room for that.
+    async fn publish_dead(&self, message: &Message, reason: &str) -> Result<(), HandlerError> {
         let context = self.broker.streams().await?;
+        let room = context.client().max_payload().saturating_sub(DEAD_HEADERS);
+        let payload = &message.payload;
+        let dead = PublishMessage::build()
+            .payload(payload.slice(..payload.len().min(room)))
+            .header("Punctual-Reason", reason);
         let subject = self.broker.names.dead_subject.clone();
         let kept = match context.send_publish(subject, dead).await {
             Ok(sent) => sent.await,
             Err(error) => Err(error),
         };
         kept.map_err(|error| self.broker.failed(&error))?;
-        self.acknowledge(message, AckKind::Term).await
+        Ok(())
     }
 
     async fn acknowledge(&self, message: &Message, kind: AckKind) -> Result<(), HandlerError> {
