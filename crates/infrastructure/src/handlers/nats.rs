@@ -34,8 +34,11 @@ use super::{
 
 /// So often one message is sent, where its acknowledgement does not come.
 const MAX_PUBLISHES: u32 = 3;
-/// Answers of workers that are handed on at one time.
+/// Answers of workers that are handed on at one time. As many more are fetched: what lies here is delivered again after a while, and
+/// each may be a megabyte.
 const CONCURRENT_ANSWERS: usize = 32;
+/// The server says so often that it is there, where it has no answers.
+const HEARTBEAT: Duration = Duration::from_secs(15);
 /// An answer to a call that does not wait is looked at so often, as the call may not have been stored yet; so often it is tried to
 /// move a message aside.
 const MAX_DELIVERIES: i64 = 5;
@@ -167,7 +170,12 @@ impl NatsHandler {
     /// Hands answers on until something fails.
     async fn consume(&self, completer: &dyn Completer) -> Result<(), HandlerError> {
         let consumer = self.broker.completions().await?;
-        let messages = consumer.messages().await;
+        let messages = consumer
+            .stream()
+            .max_messages_per_batch(CONCURRENT_ANSWERS)
+            .heartbeat(HEARTBEAT)
+            .messages()
+            .await;
         let messages: pull::Stream = messages.map_err(|error| self.broker.failed(&error))?;
         messages
             .map_err(|error| self.broker.failed(&error))

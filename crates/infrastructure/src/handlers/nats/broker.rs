@@ -30,6 +30,9 @@ use crate::environment::secret_in;
 const CONSUMER: &str = "punctual";
 /// An answer that is not acknowledged within this time is delivered again.
 const ACK_WAIT: Duration = Duration::from_secs(10);
+/// Answers that are delivered and not acknowledged, at most. Those whose calls do not wait count for 15 s: thousands of workers that
+/// answer too late must not hold up the others.
+const MAX_UNACKNOWLEDGED: i64 = 50_000;
 /// How long the server may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long messages that are not answers are kept.
@@ -147,6 +150,7 @@ impl Broker {
             durable_name: Some(CONSUMER.to_owned()),
             ack_policy: AckPolicy::Explicit,
             ack_wait: ACK_WAIT,
+            max_ack_pending: MAX_UNACKNOWLEDGED,
             filter_subject: self.names.completions_subject.clone(),
             ..pull::Config::default()
         };
