@@ -124,9 +124,10 @@ fn error(failure: &Failure) -> HandlerError {
     }
 }
 
-/// The beginning of a text.
+/// The beginning of a text, without line breaks and other control characters.
 pub(super) fn shortened(text: &str) -> String {
-    text.chars().take(MAX_CHARACTERS).collect()
+    let visible = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().take(MAX_CHARACTERS).map(visible).collect()
 }
 
 #[cfg(test)]

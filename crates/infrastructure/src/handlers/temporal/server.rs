@@ -230,8 +230,8 @@ impl Server {
             | Code::NotFound
             | Code::PermissionDenied
             | Code::Unauthenticated
-            | Code::FailedPrecondition
             | Code::Unimplemented => HandlerError::permanent(message),
+            // Such as a failed precondition: a namespace answers so while it moves to another cluster.
             _ => HandlerError::retryable(message),
         }
     }
@@ -275,4 +275,31 @@ fn api_key(name: &Value) -> Result<SecretString, Invalid> {
     }
     let remedy = "set the variable to the key alone, without spaces and line breaks";
     Err(Invalid::new("does not hold an API key", remedy))
+}
+
+#[cfg(test)]
+mod tests {
+    use punctual_application::ports::HandlerErrorKind;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_says_whether_another_attempt_makes_sense() {
+        let options = json!({"address": "127.0.0.1:1"});
+        let mut fields = Fields::new(options.as_object().unwrap(), "");
+        let server = Server::read(&mut fields).unwrap();
+        for (code, expected) in [
+            (Code::InvalidArgument, HandlerErrorKind::Permanent),
+            (Code::Unauthenticated, HandlerErrorKind::Permanent),
+            (Code::ResourceExhausted, HandlerErrorKind::Throttled),
+            (Code::Unavailable, HandlerErrorKind::Retryable),
+            // The namespace is being moved.
+            (Code::FailedPrecondition, HandlerErrorKind::Retryable),
+        ] {
+            let error = server.refused(&Status::new(code, "no\u{1b}[2J\nsuch"));
+            assert_eq!(error.kind, expected, "{code:?}");
+            assert!(error.message.ends_with(": no [2J such"), "{error}");
+        }
+    }
 }
