@@ -7,6 +7,7 @@
 import asyncio
 import json
 import sys
+from datetime import datetime, timedelta, timezone
 
 import nats
 from nats.js.api import ConsumerConfig
@@ -52,6 +53,10 @@ async def work(client, notes):
             item = json.loads(message.data)
             subject = message.headers["Punctual-Completion-Subject"]
             call_id = message.headers["Punctual-Call-Id"]
+            # An hour is left, the time that the purpose gives. Python 3.10 reads no `Z`.
+            deadline = message.headers["Punctual-Deadline"].replace("Z", "+00:00")
+            left = datetime.fromisoformat(deadline) - datetime.now(timezone.utc)
+            assert timedelta() < left <= timedelta(hours=1), left
             if item["tenant_id"].startswith("bad"):
                 # The last one leaves no room for headers.
                 for hostile in [*HOSTILE, b"x" * client.max_payload]:

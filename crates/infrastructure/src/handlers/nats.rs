@@ -16,6 +16,7 @@ use async_nats::jetstream::{
     AckKind, Message, consumer::pull, context::PublishErrorKind, message::PublishMessage,
 };
 use async_trait::async_trait;
+use chrono::SecondsFormat;
 use futures::TryStreamExt;
 use punctual_application::{
     LogLimit,
@@ -98,17 +99,20 @@ impl PurposeHandler for NatsHandler {
         };
         let key = item.idempotency_key();
         let call_id = completion.call_id.to_string();
+        let waiting = self.deadline.waiting(self.clock.now());
+        let deadline = waiting.until.to_rfc3339_opts(SecondsFormat::Secs, true);
         let message = PublishMessage::build()
             .payload(content.into())
             .message_id(format!("{key}/{call_id}"))
             .header("Punctual-Idempotency-Key", key)
             .header("Punctual-Call-Id", call_id)
+            .header("Punctual-Deadline", deadline)
             .header(
                 "Punctual-Completion-Subject",
                 self.broker.names.completions_subject.as_str(),
             );
         self.publish(message).await?;
-        Ok(Outcome::Waiting(self.deadline.waiting(self.clock.now())))
+        Ok(Outcome::Waiting(waiting))
     }
 
     async fn preview(&self, item: &Item, _call: bool) -> Result<Option<Rendered>, HandlerError> {
