@@ -168,6 +168,15 @@ impl Broker {
     }
 
     async fn connect(&self) -> Result<Context, HandlerError> {
+        let options = self.options()?;
+        let client = options.connect(self.servers.clone()).await;
+        let client = client.map_err(|error| self.failed(&error))?;
+        let mut context = jetstream::new(client);
+        context.set_timeout(TIMEOUT);
+        Ok(context)
+    }
+
+    fn options(&self) -> Result<ConnectOptions, HandlerError> {
         let options = match &self.credentials {
             Credentials::None => Ok(ConnectOptions::new()),
             Credentials::Token(token) => {
@@ -176,12 +185,12 @@ impl Broker {
             Credentials::File(file) => ConnectOptions::with_credentials(file.expose_secret()),
         };
         let options = options.map_err(|error| self.failed(&error))?;
-        let options = options.name("punctual").connection_timeout(TIMEOUT);
-        let client = options.connect(self.servers.clone()).await;
-        let client = client.map_err(|error| self.failed(&error))?;
-        let mut context = jetstream::new(client);
-        context.set_timeout(TIMEOUT);
-        Ok(context)
+        // A server names others of its cluster, without a scheme: they get the token, too.
+        let has_tls = self.servers.iter().all(ServerAddr::tls_required);
+        Ok(options
+            .name("punctual")
+            .connection_timeout(TIMEOUT)
+            .require_tls(has_tls))
     }
 
     /// Makes a stream, or sees to it that the one of this name fits.
@@ -267,5 +276,30 @@ fn credentials(name: &Value) -> Result<SecretString, Invalid> {
             "does not hold credentials of NATS",
             "set the variable to the content of a .creds file, with its JWT and its seed",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn servers_with_tls_are_left_for_none_without() {
+        for (servers, expected) in [
+            (json!(["tls://a.example"]), true),
+            (json!(["tls://a.example", "tls://b.example"]), true),
+            (json!(["tls://a.example", "nats://127.0.0.1"]), false),
+            (json!(["nats://127.0.0.1"]), false),
+        ] {
+            let options = json!({ "servers": servers });
+            let mut fields = Fields::new(options.as_object().unwrap(), "");
+            let broker = Broker::read(&mut fields, Names::of("write")).unwrap();
+            // Only there it can be seen.
+            let shown = format!("{:?}", broker.options().unwrap());
+            let expected = format!("\"tls_required\": {expected}");
+            assert!(shown.contains(&expected), "{servers}: {shown}");
+        }
     }
 }
