@@ -11,7 +11,7 @@ use async_nats::{
     ConnectOptions, ServerAddr,
     connection::State,
     jetstream::{
-        self, Context,
+        self, Context, ErrorCode,
         consumer::{AckPolicy, PullConsumer, pull},
         context::CreateStreamErrorKind,
         stream::{Config, RetentionPolicy},
@@ -39,6 +39,12 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const DEAD_FOR: Duration = Duration::from_hours(30 * 24);
 /// So much of them is kept, in bytes.
 const DEAD_BYTES: i64 = 64 * 1024 * 1024;
+
+/// Another stream has the subject or the name: no retry changes that. An account that is full for now is refused otherwise.
+const TAKEN: [ErrorCode; 2] = [
+    ErrorCode::STREAM_SUBJECT_OVERLAP,
+    ErrorCode::STREAM_NAME_EXIST,
+];
 
 /// How a process proves itself to the server.
 enum Credentials {
@@ -204,8 +210,9 @@ impl Broker {
                 self.hosts()
             );
             match error.kind() {
-                // Such as a subject that another stream has.
-                CreateStreamErrorKind::JetStream(refused) if refused.code() == 400 => {
+                CreateStreamErrorKind::JetStream(refused)
+                    if TAKEN.contains(&refused.error_code()) =>
+                {
                     HandlerError::permanent(problem)
                 }
                 _ => HandlerError::retryable(problem),
