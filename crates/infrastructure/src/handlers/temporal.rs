@@ -8,7 +8,13 @@
 mod ending;
 mod server;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
@@ -22,6 +28,7 @@ use punctual_domain::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 use tracing::warn;
 
 use self::{
@@ -42,6 +49,10 @@ const MAX_POLL: TimeDelta = TimeDelta::minutes(1);
 const GROWTH: i32 = 4;
 /// A workflow that continues as new is followed so far in one poll.
 const MAX_RUNS: usize = 20;
+/// So long may an answer take: calls of other purposes that wait fall due meanwhile, and few are polled at one time.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+/// A server that has not answered is not asked for so long, in seconds.
+const SILENCE: i64 = 10;
 
 /// Reads the options of a [`TemporalHandler`].
 pub(crate) struct TemporalKind;
@@ -65,6 +76,7 @@ impl HandlerKind for TemporalKind {
             workflow: workflow?,
             poll: TimeDelta::seconds(poll.unwrap_or(DEFAULT_POLL_SECONDS) as i64),
             deadline,
+            silent_since: AtomicI64::default(),
             clock: Arc::new(SystemClock),
             failures: LogLimit::default(),
         }))
@@ -95,6 +107,8 @@ struct TemporalHandler {
     /// The shortest time between two questions.
     poll: TimeDelta,
     deadline: CompletionOptions,
+    /// When the server did not answer last, in seconds of Unix time.
+    silent_since: AtomicI64,
     clock: Arc<dyn Clock>,
     failures: LogLimit,
 }
@@ -168,7 +182,7 @@ impl PurposeHandler for TemporalHandler {
             ))
         })?;
         for _ in 0..MAX_RUNS {
-            match self.server.ending(&workflow_id, &run_id).await {
+            match self.ask(&workflow_id, &run_id).await {
                 Ok(Ending::Of(outcome)) => return outcome,
                 Ok(Ending::None) => break,
                 Ok(Ending::GoesOn(next)) => run_id = next,
@@ -189,6 +203,22 @@ impl PurposeHandler for TemporalHandler {
 }
 
 impl TemporalHandler {
+    /// How far a run has come. While the server does not answer, it counts as going on.
+    async fn ask(&self, workflow_id: &str, run_id: &str) -> Result<Ending, HandlerError> {
+        let silent_for = self.clock.now().timestamp() - self.silent_since.load(Ordering::Relaxed);
+        if (0..SILENCE).contains(&silent_for) {
+            return Ok(Ending::None);
+        }
+        let asked = timeout(ANSWER_TIMEOUT, self.server.ending(workflow_id, run_id)).await;
+        asked.unwrap_or_else(|_elapsed| {
+            let now = self.clock.now().timestamp();
+            self.silent_since.store(now, Ordering::Relaxed);
+            let seconds = ANSWER_TIMEOUT.as_secs();
+            let problem = format!("{} did not answer within {seconds} s", self.server.place());
+            Err(HandlerError::retryable(problem))
+        })
+    }
+
     /// Waits on: the longer the workflow has run, the later it is asked for again.
     fn again(&self, call: &WaitingCall, state: &State) -> Waiting {
         let now = self.clock.now();

@@ -47,7 +47,12 @@ fn every_mistake_in_the_options_is_reported() {
 
 /// A handler of a server at which nothing listens.
 fn handler(poll_seconds: i64, now: DateTime<Utc>) -> TemporalHandler {
-    let options = json!({"address": "127.0.0.1:1"});
+    let clock = Arc::new(ManualClock::starting_at(&now.to_rfc3339()));
+    handler_of("127.0.0.1:1", poll_seconds, clock)
+}
+
+fn handler_of(address: &str, poll_seconds: i64, clock: Arc<ManualClock>) -> TemporalHandler {
+    let options = json!({ "address": address });
     let mut fields = Fields::new(options.as_object().unwrap(), "");
     TemporalHandler {
         server: Server::read(&mut fields).unwrap(),
@@ -55,7 +60,8 @@ fn handler(poll_seconds: i64, now: DateTime<Utc>) -> TemporalHandler {
         workflow: "Report".to_owned(),
         poll: TimeDelta::seconds(poll_seconds),
         deadline: CompletionOptions::read(&mut fields),
-        clock: Arc::new(ManualClock::starting_at(&now.to_rfc3339())),
+        silent_since: AtomicI64::default(),
+        clock,
         failures: LogLimit::default(),
     }
 }
@@ -137,4 +143,26 @@ async fn an_item_is_retried_while_no_server_answers_and_shown_without_one() {
         error.message.starts_with("Temporal at 127.0.0.1:1 "),
         "{error}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_answer_holds_up_one_question_and_not_each() {
+    // It takes connections, and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let since: DateTime<Utc> = "2026-03-02T09:00:00Z".parse().unwrap();
+    let clock = Arc::new(ManualClock::starting_at(&since.to_rfc3339()));
+    let handler = handler_of(&address, 5, Arc::clone(&clock));
+    let call = call(since);
+    for (later, expected) in [
+        (0, ANSWER_TIMEOUT),
+        (0, Duration::ZERO),
+        (SILENCE, ANSWER_TIMEOUT),
+    ] {
+        clock.step(TimeDelta::seconds(later));
+        let began = tokio::time::Instant::now();
+        let outcome = handler.poll(&call).await.unwrap();
+        assert!(matches!(outcome, Outcome::Waiting(_)), "{outcome:?}");
+        assert_eq!(began.elapsed().as_secs(), expected.as_secs());
+    }
 }
