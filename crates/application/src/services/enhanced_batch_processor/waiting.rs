@@ -10,8 +10,8 @@ use std::{
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{
-    Completion, FailureKind, ItemId, ItemResult, ItemStatus, JobConfig, JobId, Outcome, PurposeId,
-    Waiting,
+    Completion, FailureKind, ItemId, ItemResult, ItemStatus, JobConfig, JobId, MAX_WAIT, Outcome,
+    PurposeId, Waiting,
 };
 use tokio::sync::oneshot;
 use tracing::debug;
