@@ -249,6 +249,10 @@ async fn items_that_wait_are_found_by_an_index_however_many_there_are() {
             due::TO_CALL.to_owned(),
             "waiting_items_due (phase=? AND due_at<?)",
         ),
+        (
+            due::RESUME.to_owned(),
+            "waiting_items_due (phase=? AND due_at<?)",
+        ),
         (crate::claims::OVERLAPPING.to_owned(), of_tenant),
         (
             listed(Some(&job), &WaitingFilter::default()),

@@ -27,6 +27,7 @@ on_both! {
     settlements_at_one_time_end_a_call_once_and_the_batch
     a_cancellation_beside_settlements_leaves_nothing_parked
     calls_that_are_due_are_leased_once_whoever_asks
+    each_portion_of_what_is_called_again_takes_the_earliest
     processes_that_draw_the_key_at_once_agree
     an_outcome_of_another_chunk_stands
     a_chunk_that_cannot_be_read_forgets_what_waits
@@ -260,6 +261,30 @@ async fn calls_that_are_due_are_leased_once_whoever_asks(store: Store) {
         (ended.status, ended.succeeded),
         (BatchStatus::Completed, 60)
     );
+}
+
+/// Of many that are due, a portion leaves those that were to be called later to the next one, also of its own chunks: a statement
+/// that read all that are due would do so for each portion.
+async fn each_portion_of_what_is_called_again_takes_the_earliest(store: Store) {
+    let now = SystemClock.now();
+    let calls = waiting(&store, now, &batch("job", now, &items(0..3), 3)).await;
+    let again = |(number, call): (i64, &Uuid)| {
+        let at = now + TimeDelta::seconds(number);
+        (*call, Settlement::CallAgain { at, refused: 0 })
+    };
+    let again: Vec<(Uuid, Settlement)> = (0..).zip(&calls).map(again).collect();
+    assert_eq!(settle(&store, &again).await, [Settled::Taken; 3]);
+    let later = now + TimeDelta::minutes(1);
+    for left in [2, 1, 0] {
+        assert_eq!(store.resume(later, 1).await.unwrap(), 1);
+        let sql = "SELECT count(*) FROM @waiting_items WHERE phase = 2";
+        let still: Vec<i64> = store.database.fetch(sql, values![]).await.unwrap();
+        assert_eq!(still, [left]);
+    }
+    assert_eq!(store.resume(later, 1).await.unwrap(), 0, "nothing is left");
+    let limits = ClaimLimits::new(100);
+    let claimed = store.claim_next(Uuid::new_v4(), &limits, now).await;
+    assert_eq!(claimed.unwrap()[0].claim.resumed.len(), 3);
 }
 
 async fn processes_that_draw_the_key_at_once_agree(store: Store) {

@@ -23,12 +23,14 @@ pub(crate) const NEXT: &str =
 /// Items that one transaction takes for those to be called again, or somewhat more.
 const RESUMED_TOGETHER: usize = 2_000;
 
-/// The chunks of items that are to be called again by `$1`.
+/// The chunks of items that are to be called again by `$1`, and when each was to be called, the earliest first.
 pub(crate) const TO_CALL: &str =
-    "SELECT w.chunk FROM @waiting_items w WHERE w.phase = 2 AND w.due_at <= $1
+    "SELECT w.chunk, w.due_at FROM @waiting_items w WHERE w.phase = 2 AND w.due_at <= $1
      ORDER BY w.due_at LIMIT $2";
 
-const RESUME: &str = "UPDATE @waiting_items SET phase = 3
+/// Takes items that were to be called by `$1`. That is when the last of those found was to be: where a million are due, each
+/// statement reads its own, and not all that are left.
+pub(crate) const RESUME: &str = "UPDATE @waiting_items SET phase = 3
      WHERE phase = 2 AND due_at <= $1 AND @in_integers(chunk, $2) RETURNING chunk";
 
 /// Items of calls that are due at `$1`, with their calls.
@@ -57,7 +59,7 @@ impl Store {
             });
         }
         if is_due(to_call) {
-            while self.resume(now).await? >= RESUMED_TOGETHER {}
+            while self.resume(now, RESUMED_TOGETHER).await? >= RESUMED_TOGETHER {}
         }
         let mut found = Vec::new();
         if is_due(calls) {
@@ -82,16 +84,26 @@ impl Store {
         Ok(next.unwrap_or_default())
     }
 
-    /// Queues items that are to be called again by now. Returns how many were found.
-    async fn resume(&self, now: DateTime<Utc>) -> Result<usize, StoreError> {
+    /// Queues items that are to be called again by now, the earliest `most` and those of their chunks that are due as early. Returns
+    /// how many were found.
+    pub(crate) async fn resume(
+        &self,
+        now: DateTime<Utc>,
+        most: usize,
+    ) -> Result<usize, StoreError> {
         let mut transaction = self.database.begin().await?;
-        let to_call = values![now, RESUMED_TOGETHER];
-        let mut chunks: Vec<i64> = transaction.fetch(TO_CALL, to_call).await?;
-        let found = chunks.len();
+        let to_call = values![now, most];
+        let to_call: Vec<(i64, i64)> = transaction.fetch(TO_CALL, to_call).await?;
+        let found = to_call.len();
+        let Some(&(_, last)) = to_call.last() else {
+            // Another process was as quick.
+            return Ok(0);
+        };
+        let mut chunks: Vec<i64> = to_call.into_iter().map(|(chunk, _)| chunk).collect();
         chunks.sort_unstable();
         chunks.dedup();
         lock_chunks(&mut transaction, chunks.clone()).await?;
-        let resume = values![now, chunks.as_slice()];
+        let resume = values![last, chunks.as_slice()];
         let resumed: Vec<i64> = transaction.fetch(RESUME, resume).await?;
         if resumed.is_empty() {
             // Another process was as quick.
