@@ -6,7 +6,7 @@ pub(crate) mod due;
 mod rows;
 pub(crate) mod settle;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -20,8 +20,8 @@ use punctual_application::{
 use punctual_domain::{Chunk, JobId};
 use uuid::Uuid;
 
-use self::rows::WaitingRows;
 pub(crate) use self::rows::{CALLS, LISTED};
+use self::rows::{Calls, WaitingRows};
 use crate::{
     Store,
     batch_store::{Counts, VALID_CLAIM, ValidClaim, add_counts, end_claim},
@@ -94,7 +94,7 @@ impl WaitingItems for Store {
 
     async fn waiting_call(&self, call_id: Uuid) -> Result<Option<WaitingCall>, StoreError> {
         let calls = self.calls(CALLS, &[call_id.to_string()]).await?;
-        Ok(calls.into_values().next())
+        calls.into_values().next().transpose()
     }
 
     async fn settle_calls(
@@ -181,7 +181,8 @@ impl WaitingItems for Store {
         let wanted = page.limit as usize + 1;
         let ids: Vec<String> = ids.into_iter().take(wanted).map(|(_, id)| id).collect();
         let mut calls = self.calls(LISTED, &ids).await?;
-        let found = ids.iter().filter_map(|id| calls.remove(id)).collect();
+        // One that is damaged is left out.
+        let found = ids.iter().filter_map(|id| calls.remove(id)?.ok()).collect();
         Ok(paged(found, page, |call: &WaitingCall| {
             format!("{}.{}", call.since.timestamp_micros(), call.call_id)
         }))
@@ -274,13 +275,9 @@ impl Store {
     }
 
     /// The calls of these ids that wait, by id.
-    async fn calls(
-        &self,
-        sql: &str,
-        ids: &[String],
-    ) -> Result<HashMap<String, WaitingCall>, StoreError> {
+    async fn calls(&self, sql: &str, ids: &[String]) -> Result<Calls, StoreError> {
         if ids.is_empty() {
-            return Ok(HashMap::new());
+            return Ok(Calls::new());
         }
         let found = self
             .database

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
     ports::{
-        Attempts, BatchReader, BatchStore, ChunkQueue, ClaimLimits, Clock, Settled, Settlement,
-        Stage, SystemClock, WaitingItem, WaitingItems, WorkQueue,
+        Attempts, BatchReader, BatchStore, ChunkQueue, ClaimLimits, Clock, Page, Settled,
+        Settlement, Stage, SystemClock, WaitingFilter, WaitingItem, WaitingItems, WorkQueue,
     },
     testing::contract,
 };
@@ -31,6 +31,7 @@ on_both! {
     processes_that_draw_the_key_at_once_agree
     an_outcome_of_another_chunk_stands
     a_chunk_that_cannot_be_read_forgets_what_waits
+    a_call_that_cannot_be_read_fails_and_stops_no_other
     a_result_of_an_item_that_does_not_end_is_refused
 }
 
@@ -337,6 +338,37 @@ async fn a_chunk_that_cannot_be_read_forgets_what_waits(store: Store) {
     let ended = store.batch(batch.batch_id).await.unwrap().unwrap();
     assert_eq!((ended.failed, ended.waiting), (2, 0));
     assert!(ended.finished_at.is_some());
+}
+
+/// The words of a later version, or a row that was edited.
+async fn a_call_that_cannot_be_read_fails_and_stops_no_other(store: Store) {
+    let now = SystemClock.now();
+    let batch = batch("job", now, &items(0..3), 3);
+    let calls = waiting(&store, now, &batch).await;
+    for damage in [
+        "UPDATE @waiting_items SET at_deadline = 'wonder' WHERE tenant_id = 't0'",
+        "UPDATE @waiting_items SET state = 'not JSON' WHERE tenant_id = 't1'",
+    ] {
+        store.database.execute(damage, values![]).await.unwrap();
+    }
+    let error = store.waiting_call(calls[0]).await.unwrap_err();
+    assert!(error.to_string().contains("wonder"), "{error}");
+    let (filter, page) = (WaitingFilter::default(), Page::default());
+    let (listed, _) = store.waiting_calls(&filter, &page).await.unwrap();
+    let listed: Vec<Uuid> = listed.iter().map(|call| call.call_id).collect();
+    assert!(!listed.contains(&calls[0]) && listed.contains(&calls[2]));
+
+    let (deadline, lease) = (now + TimeDelta::hours(1), TimeDelta::minutes(1));
+    let due = store.due(deadline, lease, 40).await.unwrap();
+    let due: Vec<Uuid> = due.calls.iter().map(|call| call.call_id).collect();
+    assert_eq!(due, calls[2..]);
+    let late = settle(&store, &ends(&calls, now)).await;
+    let expected = [Settled::NotWaiting, Settled::NotWaiting, Settled::Taken];
+    assert_eq!(late, expected);
+    let ended = store.batch(batch.batch_id).await.unwrap().unwrap();
+    assert_eq!((ended.failed, ended.succeeded), (2, 1));
+    assert_eq!(ended.status, BatchStatus::Completed);
+    assert_eq!(rows(&store).await, 0);
 }
 
 async fn a_result_of_an_item_that_does_not_end_is_refused(store: Store) {

@@ -5,14 +5,18 @@ use std::collections::HashMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
     crash_point,
-    ports::{DueCalls, StoreError},
+    ports::{DueCalls, Settlement, StoreError},
 };
+use punctual_domain::{FailureKind, ItemId, ItemResult, ItemStatus};
+use tracing::{debug, error};
+use uuid::Uuid;
 
 use super::{CALLS, lock_chunks};
 use crate::{
     Store,
     batch_store::{Counts, QUEUE_PARKED, add_counts},
     driver::{Announcement, Value, values},
+    errors::failed,
 };
 
 /// When the next of the calls that wait is due, and the next item that is to be called again.
@@ -65,7 +69,13 @@ impl Store {
         if is_due(calls) {
             let ids = self.lease(now, lease, limit).await?;
             let mut leased = self.calls(CALLS, &ids).await?;
-            found.extend(ids.iter().filter_map(|id| leased.remove(id)));
+            for id in ids {
+                match leased.remove(&id) {
+                    Some(Ok(call)) => found.push(call),
+                    Some(Err(error)) => self.fail_damaged(&id, &error, now).await,
+                    None => {}
+                }
+            }
             let (cancelled, others): (Vec<_>, Vec<_>) =
                 found.into_iter().partition(|call| call.is_cancelled);
             found = others;
@@ -146,6 +156,23 @@ impl Store {
         Ok(ids)
     }
 
+    /// Fails a call whose row is damaged: no one else can bring it to its end, and its batch with it.
+    async fn fail_damaged(&self, call_id: &str, error: &StoreError, now: DateTime<Utc>) {
+        error!(
+            call_id,
+            %error,
+            "Call {call_id} in the store cannot be read, its items count as failed: {error}"
+        );
+        let settled = match failed_call(call_id, error, now) {
+            Ok(end) => self.settle_calls(&[end], now).await.map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = settled {
+            // Its lease ends, and it is due again.
+            debug!(call_id, %error, "Failed to end call {call_id}: {error}");
+        }
+    }
+
     /// Queues chunks of batches that have been cancelled, where a process died before it had queued them.
     async fn queue_cancelled(&self, chunk_ids: Vec<String>) -> Result<(), StoreError> {
         if chunk_ids.is_empty() {
@@ -164,6 +191,31 @@ impl Store {
         self.note_ends(queued);
         Ok(())
     }
+}
+
+/// The end of a call that cannot be read.
+fn failed_call(
+    call_id: &str,
+    error: &StoreError,
+    now: DateTime<Utc>,
+) -> Result<(Uuid, Settlement), StoreError> {
+    let result = ItemResult {
+        // Each item of the call takes the place of this one.
+        item_id: ItemId::new("damaged").map_err(failed)?,
+        status: ItemStatus::Failed,
+        failure_kind: Some(FailureKind::Handler),
+        attempts: 1,
+        preference: None,
+        output: None,
+        error: Some(format!(
+            "its call waited, and cannot be read from the store: {error}"
+        )),
+        started_at: now,
+        finished_at: Some(now),
+        waiting: None,
+    };
+    let call_id: Uuid = call_id.parse().map_err(failed)?;
+    Ok((call_id, Settlement::End(Box::new(result))))
 }
 
 const LOCK_NAMED: &str =

@@ -28,7 +28,7 @@ const UPSERT: &str = "ON CONFLICT (run, tenant_id) DO UPDATE SET call_id = exclu
 macro_rules! calls {
     ($written:literal, $state:literal) => {
         concat!(
-            "SELECT w.tenant_id, w.call_id, w.job_id, c.batch_id, c.chunk_id, c.occurrence, b.scheduled_at, b.key_form,
+            "SELECT w.call_id, w.tenant_id, w.job_id, c.batch_id, c.chunk_id, c.occurrence, b.scheduled_at, b.key_form,
                  w.purpose_id, w.stage, w.attempts, w.refused, w.of_first, p.content, ", $written, ", w.started_at, w.since,
                  w.until, w.at_deadline, w.poll_at, ", $state, ", w.note, w.noted_at, b.status = 'cancelled'
              FROM @waiting_items w JOIN @chunks c ON c.chunk = w.chunk JOIN @batches b ON b.batch_id = c.batch_id
@@ -45,60 +45,75 @@ pub(crate) const CALLS: &str = calls!("k.output", "w.state");
 /// The same without what may be large and is not shown.
 pub(crate) const LISTED: &str = calls!("CAST(NULL AS TEXT)", "CAST(NULL AS TEXT)");
 
-/// An item of a call that waits, as a call of its own.
-pub(super) struct OfCall(WaitingCall);
+/// An item of a call that waits, with the id of the call: as a call of its own, or why its row cannot be read.
+pub(super) struct OfCall(String, Result<WaitingCall, StoreError>);
 
 impl FromRow for OfCall {
     fn from_row(mut row: Row) -> Result<Self, StoreError> {
-        let json = |text: Option<String>| {
-            let value = text.map(|text| serde_json::from_str::<Json>(&text));
-            value.transpose().map_err(failed)
-        };
-        Ok(Self(WaitingCall {
-            items: vec![row.parse()?],
-            call_id: row.parse()?,
-            job_id: row.parse()?,
-            batch_id: row.parse()?,
-            chunk_id: row.next()?,
-            occurrence: row.parse()?,
-            scheduled_at: row.next()?,
-            key_form: row.parse()?,
-            purpose_id: row.parse()?,
-            stage: stage(row.next()?),
-            attempts: Attempts {
-                made: row.next()?,
-                refused: row.next()?,
-                of_first: row.next()?,
-            },
-            preference: json(row.next()?)?.map(std::sync::Arc::new),
-            written: json(row.next()?)?,
-            started_at: row.next()?,
-            since: row.next()?,
-            waiting: Waiting {
-                until: row.next()?,
-                at_deadline: row.parse()?,
-                poll_at: row.next()?,
-                state: json(row.next()?)?.unwrap_or_default(),
-            },
-            progress: progress(&mut row)?,
-            is_cancelled: row.next()?,
-        }))
+        let call_id: String = row.next()?;
+        let call = read(&call_id, row);
+        Ok(Self(call_id, call))
     }
 }
 
-/// The calls that items are of, by id, each with all of its items.
-pub(super) fn by_call(items: Vec<OfCall>) -> HashMap<String, WaitingCall> {
-    let mut calls: HashMap<String, WaitingCall> = HashMap::new();
-    for OfCall(item) in items {
-        let call = calls.get_mut(&item.call_id.to_string());
-        let Some(call) = call else {
-            calls.insert(item.call_id.to_string(), item);
+fn read(call_id: &str, mut row: Row) -> Result<WaitingCall, StoreError> {
+    let json = |text: Option<String>| {
+        let value = text.map(|text| serde_json::from_str::<Json>(&text));
+        value.transpose().map_err(failed)
+    };
+    Ok(WaitingCall {
+        call_id: call_id.parse::<Uuid>().map_err(failed)?,
+        items: vec![row.parse()?],
+        job_id: row.parse()?,
+        batch_id: row.parse()?,
+        chunk_id: row.next()?,
+        occurrence: row.parse()?,
+        scheduled_at: row.next()?,
+        key_form: row.parse()?,
+        purpose_id: row.parse()?,
+        stage: stage(row.next()?),
+        attempts: Attempts {
+            made: row.next()?,
+            refused: row.next()?,
+            of_first: row.next()?,
+        },
+        preference: json(row.next()?)?.map(std::sync::Arc::new),
+        written: json(row.next()?)?,
+        started_at: row.next()?,
+        since: row.next()?,
+        waiting: Waiting {
+            until: row.next()?,
+            at_deadline: row.parse()?,
+            poll_at: row.next()?,
+            state: json(row.next()?)?.unwrap_or_default(),
+        },
+        progress: progress(&mut row)?,
+        is_cancelled: row.next()?,
+    })
+}
+
+/// Calls by id, each with all of its items, or why it cannot be read.
+pub(super) type Calls = HashMap<String, Result<WaitingCall, StoreError>>;
+
+/// The calls that items are of. One that is damaged keeps no others from being read.
+pub(super) fn by_call(items: Vec<OfCall>) -> Calls {
+    let mut calls = Calls::new();
+    for OfCall(call_id, item) in items {
+        let Some(call) = calls.get_mut(&call_id) else {
+            calls.insert(call_id, item);
             continue;
         };
-        call.items.extend(item.items);
-        // One of the items keeps it.
-        if call.waiting.state.is_null() {
-            call.waiting.state = item.waiting.state;
+        match item {
+            Ok(item) => {
+                if let Ok(call) = call {
+                    call.items.extend(item.items);
+                    // One of the items keeps it.
+                    if call.waiting.state.is_null() {
+                        call.waiting.state = item.waiting.state;
+                    }
+                }
+            }
+            Err(error) => *call = Err(error),
         }
     }
     calls
