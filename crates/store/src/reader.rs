@@ -150,7 +150,7 @@ const SKIPPED_OF_TENANT: &str = concat!(
 const WAITING_OF_TENANT: &str = concat!(
     waiting_columns!(),
     " WHERE r.tenant_id = $4 AND r.phase + 0 < 3 AND b.scheduled_at >= $2 AND (b.scheduled_at, r.chunk) < ($1, $5)
-        AND ($3 IS NULL OR r.job_id = $3) ORDER BY b.scheduled_at DESC, r.chunk DESC LIMIT $6"
+        AND ($3 IS NULL OR r.job_id = $3) AND b.trigger <> 'prepare' ORDER BY b.scheduled_at DESC, r.chunk DESC LIMIT $6"
 );
 
 /// Batches that one statement looks through for runs of a tenant.

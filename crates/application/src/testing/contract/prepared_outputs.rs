@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, HashMap};
 use chrono::{DateTime, Utc};
 use punctual_domain::{
     Chunk, Fingerprint, Firing, ItemId, ItemResult, ItemStatus, NewBatch, Occurrence, Priority,
+    PurposeId, Waiting,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{Tested, at, batch, claim, commit, job, result};
 use crate::ports::{
-    BatchReader, BatchStore, NewPrepared, Page, PreparedState, PreparedWork, TenantRuns, WorkQueue,
+    Attempts, BatchReader, BatchStore, NewPrepared, Page, PreparedState, PreparedWork, Stage,
+    TenantRuns, WaitingItem, WorkQueue,
 };
 
 /// A batch in the queue that prepares the run of a date at 09:00 UTC, claimed under `token`.
@@ -183,6 +185,43 @@ pub(super) async fn what_was_prepared_is_kept_for_its_run<S: WorkQueue + BatchSt
     assert_eq!(states(store, date, &all).await, BTreeMap::new());
     only_the_run_is_listed(reader, ann, date).await;
     what_no_run_takes_is_removed_a_day_later(store, &all[..1]).await;
+    what_waits_to_prepare_a_run_is_not_listed(store, reader).await;
+}
+
+async fn what_waits_to_prepare_a_run_is_not_listed<S: WorkQueue + BatchStore>(
+    store: &S,
+    reader: &dyn BatchReader,
+) {
+    let items = [ItemId::new("ahead-amy").expect("valid")];
+    let (first, second) = (Uuid::from_u128(105), Uuid::from_u128(106));
+    let began = at("2026-10-07T21:00:00Z");
+    let new = preparing(store, "2026-10-08", began, &items, first).await;
+    let waits = WaitingItem {
+        call_id: Uuid::from_u128(8),
+        item_id: items[0].clone(),
+        purpose_id: PurposeId::new("render").expect("valid"),
+        stage: Stage::Prepare,
+        attempts: Attempts::default(),
+        preference: None,
+        started_at: began,
+        since: began,
+        waiting: Waiting::until(at("2026-10-08T09:00:00Z")),
+    };
+    let chunk = &new.chunks[0];
+    let begun = store.begin_waiting(chunk, first, &[waits]).await;
+    assert_eq!(begun.expect("works").taken, 1);
+    let of_item = TenantRuns {
+        item_id: items[0].clone(),
+        job_id: Some(job()),
+        since: None,
+    };
+    let runs = reader.tenant_runs(&of_item, &Page::default()).await;
+    assert_eq!(runs.expect("works").0, [], "what prepares a run is none");
+    // Nothing is left that waits.
+    assert!(store.cancel(new.batch_id).await.expect("works"));
+    assert_eq!(claim(store, chunk, second).await, items);
+    let skipped = [result(&items[0], ItemStatus::Skipped)];
+    assert_eq!(commit(store, chunk, second, &skipped).await, 1);
 }
 
 async fn only_the_run_is_listed(reader: &dyn BatchReader, item: &ItemId, date: &str) {
