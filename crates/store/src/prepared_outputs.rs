@@ -47,11 +47,11 @@ pub(crate) const STATES: &str =
 pub(crate) const FINISH: &str =
     "UPDATE @prepared_outputs SET output = $2, call_id = NULL, prepared_at = $3 WHERE call_id = $1";
 
-/// Removes what was due before `$1`. The rows are locked in one order, as several processes queue batches.
+/// Removes what was due before `$1`. It waits for no row: runs take rows, and their chunks remove them, in other orders.
 pub(crate) const REMOVE_OLD: &str =
     "DELETE FROM @prepared_outputs WHERE (job_id, occurrence, tenant_id) IN
          (SELECT p.job_id, p.occurrence, p.tenant_id FROM @prepared_outputs p WHERE p.due_at < $1
-          ORDER BY p.due_at LIMIT $2 @for_update(p))";
+          ORDER BY p.due_at LIMIT $2 @for_update_free(p))";
 
 impl FromRow for (ItemId, PreparedOutput) {
     fn from_row(mut row: Row) -> Result<Self, StoreError> {

@@ -81,6 +81,7 @@ on_both! {
     sums_up_what_is_due_and_has_not_begun
     sums_up_what_has_ended_by_hour
     removes_what_was_discarded_long_ago_in_portions
+    what_is_queued_waits_for_no_run_that_takes_what_was_prepared
     every_character_is_kept_or_replaced
     pages_are_in_the_order_of_bytes_whatever_the_database_thinks
     chunks_that_end_together_are_stored_together_and_the_odd_ones_alone
@@ -495,6 +496,27 @@ async fn what_is_damaged_stops_no_other(store: Store) {
         [],
         "what is damaged keeps no others from being read"
     );
+}
+
+async fn what_is_queued_waits_for_no_run_that_takes_what_was_prepared(store: Store) {
+    if !store.database.is_shared() {
+        // In a file, one transaction writes at a time.
+        return;
+    }
+    let now = SystemClock.now();
+    let insert = "INSERT INTO @prepared_outputs (job_id, occurrence, tenant_id, fingerprint, output, prepared_at, due_at)
+         VALUES ('a', '2020-01-01', 't0', '', '1', 0, 0), ('a', '2020-01-01', 't1', '', '1', 0, 0)";
+    store.database.execute(insert, values![]).await.unwrap();
+    let mut run = store.database.begin().await.unwrap();
+    let take = "UPDATE @prepared_outputs SET chunk = 1 WHERE tenant_id = 't0'";
+    run.execute(take, values![]).await.unwrap();
+    let queued = store.enqueue(firing(vec![batch("b", now, &items(0..1), 1)]), now);
+    let queued = tokio::time::timeout(std::time::Duration::from_secs(20), queued).await;
+    queued.expect("it waits for no run").unwrap();
+    run.commit().await.unwrap();
+    let left = "SELECT tenant_id FROM @prepared_outputs";
+    let left: Vec<String> = store.database.fetch(left, values![]).await.unwrap();
+    assert_eq!(left, ["t0"]);
 }
 
 async fn every_character_is_kept_or_replaced(store: Store) {

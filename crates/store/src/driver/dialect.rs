@@ -9,7 +9,8 @@
 //! - `@bytes(x)`: a text that is compared by its bytes, as we do, whatever the database's own order,
 //! - `@json_list(x)`: the values of a group, as the text of a JSON array,
 //! - `@greatest(a, b)`: the larger one,
-//! - `@for_update(c)`: a lock on the rows of `c`, until the transaction ends,
+//! - `@for_update(c)`: a lock on the rows of `c`, until the transaction ends; `@for_update_free(c)`: the same, without the rows that
+//!   another transaction has locked,
 //! - `@lock($1)`: waits until no other transaction holds the lock of this name; `@try_lock($1)`: whether it is ours now.
 
 use std::fmt;

@@ -153,6 +153,7 @@ fn mark(name: &str, argument: &str) -> Option<String> {
         "json_list" => format!("coalesce(json_agg({argument})::text, '[]')"),
         "greatest" => format!("greatest({argument})"),
         "for_update" => format!("FOR NO KEY UPDATE OF {argument}"),
+        "for_update_free" => format!("FOR NO KEY UPDATE OF {argument} SKIP LOCKED"),
         "for_share" => format!("FOR SHARE OF {argument}"),
         "lock" => {
             format!("pg_advisory_xact_lock(hashtextextended({argument}, 0))::text IS NOT NULL")
