@@ -80,6 +80,9 @@ const FORGET_CALLS: &str = "DELETE FROM @provider_batch_calls WHERE provider_bat
 
 const FORGET_ENDED: &str = "DELETE FROM @provider_batches WHERE ended_at < $1";
 
+/// Tokens of a call that are counted at most: the sums of all calls of a batch stay numbers of the database, whatever a provider says.
+const MAX_TOKENS: u64 = 1 << 32;
+
 /// What the state of a call that waits with a request begins with.
 fn with_request() -> String {
     format!("{{\"{REQUEST}\":%")
@@ -259,7 +262,7 @@ impl ProviderBatches for Store {
     async fn mark_answered(&self, batch: Uuid, answers: &[AnsweredCall]) -> Result<(), StoreError> {
         let mut transaction = self.database.begin().await?;
         for answer in answers {
-            let tokens = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
+            let tokens = |tokens: u64| tokens.min(MAX_TOKENS) as i64;
             let (input, output) = (tokens(answer.input_tokens), tokens(answer.output_tokens));
             let marked = values![batch, answer.call_id, input, output];
             transaction.execute(MARK, marked).await?;

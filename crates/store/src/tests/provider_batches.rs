@@ -17,6 +17,7 @@ on_both! {
     what_waits_is_in_one_provider_batch_of_the_sizes_that_are_allowed
     one_process_works_on_a_provider_batch_until_its_lease_is_lost
     answers_count_once_and_the_numbers_stay
+    a_batch_ends_however_many_tokens_its_provider_counts
 }
 
 fn start() -> DateTime<Utc> {
@@ -194,4 +195,21 @@ async fn answers_count_once_and_the_numbers_stay(store: Store) {
     };
     assert_eq!(ended, Some(expected));
     assert!(calls_of(&store, id).await.is_empty());
+}
+
+async fn a_batch_ends_however_many_tokens_its_provider_counts(store: Store) {
+    for number in 1..=3 {
+        waits(&store, number, "write", 0, Some(request("x"))).await;
+    }
+    let (id, _) = collect(&store, &limits(), 60).await.unwrap();
+    let answers = [1, 2, 3].map(|number| AnsweredCall {
+        call_id: call(number),
+        input_tokens: u64::MAX,
+        output_tokens: u64::MAX,
+    });
+    store.mark_answered(id, &answers).await.unwrap();
+    let now = start() + TimeDelta::seconds(60);
+    let taken = store.take(&purpose(), now, TimeDelta::seconds(20)).await;
+    let ended = store.end(&taken.unwrap().unwrap(), now).await.unwrap();
+    assert_eq!(ended.unwrap().answered, 3);
 }
