@@ -274,6 +274,11 @@ impl<'a> Collector<'a> {
         self.now() >= batch.first_since + self.batches.config.on_time()
     }
 
+    /// Whether any of its calls still waits for an answer.
+    async fn is_awaited(&self, batch: &ProviderBatch) -> Result<bool, StoreError> {
+        Ok(!self.store.requests(batch.id, None, 1).await?.is_empty())
+    }
+
     /// Brings a provider batch as far as it can be brought now.
     async fn work_on(&self, lease: &Lease<'_>) -> Result<(), Stop> {
         let api = &self.batches.api;
@@ -322,6 +327,9 @@ impl<'a> Collector<'a> {
                     let by_number = found.is_some() && api.provider == ChatProvider::Anthropic;
                     let remote = match found {
                         Some(found) => Some(found),
+                        None if self.is_overdue(&batch) => {
+                            return self.end(lease, "given_up", "it was not sent in time").await;
+                        }
                         None => self.create(lease, &batch).await?,
                     };
                     let Some(remote) = remote else {
@@ -367,7 +375,10 @@ impl<'a> Collector<'a> {
         match remote.state {
             RemoteState::Working => {
                 let is_ours = batch.file_id.as_deref() != Some(FOUND_BY_NUMBER);
-                if batch.state == State::Submitted && self.is_overdue(batch) && is_ours {
+                if batch.state == State::Submitted
+                    && is_ours
+                    && (self.is_overdue(batch) || !self.is_awaited(batch).await?)
+                {
                     self.batches.api.cancel(&remote.id).await?;
                     let cancelling = |batch: &mut ProviderBatch| {
                         batch.state = State::Cancelling;
@@ -438,7 +449,8 @@ impl<'a> Collector<'a> {
             return Ok(false);
         }
         debug!(provider_batch = %batch.id, answers = read.answers, others = read.others, "Read results of a provider batch");
-        if left > 0 && how == "completed" && batch.looks + 1 < MAX_READS {
+        let may_be_cut = left > 0 && how == "completed" && batch.looks + 1 < MAX_READS;
+        if may_be_cut && self.is_awaited(&batch).await? {
             let problem = format!(
                 "the results lack {left} of {} answers; they may be cut off",
                 batch.calls
@@ -607,6 +619,10 @@ impl<'a> Collector<'a> {
     ) -> Result<Option<RemoteBatch>, Stop> {
         let api = &self.batches.api;
         if let (ChatProvider::OpenAi, Some(file_id)) = (api.provider, &batch.file_id) {
+            // The file may have been sent long ago.
+            if !self.is_awaited(batch).await? {
+                return Ok(None);
+            }
             crash_point!("provider-batch-before-create");
             return Ok(Some(api.create(batch, file_id).await?));
         }
