@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use punctual_application::ports::{HandlerError, ProviderBatch};
+use punctual_application::ports::{HandlerError, HandlerErrorKind, ProviderBatch};
 use reqwest::{
     Body, Client, RequestBuilder, Response,
     header::{CONTENT_LENGTH, CONTENT_TYPE},
@@ -192,7 +192,14 @@ impl BatchApi {
         let mut after = String::new();
         for _ in 0..MAX_PAGES {
             let request = self.client.get(self.url(&format!("{path}{after}")));
-            let mut page = self.json(request.timeout(SHORT_CALL)).await?;
+            let page = self.json(request.timeout(SHORT_CALL)).await;
+            // A refusal says nothing about what was begun.
+            let mut page = page.map_err(|mut error| {
+                if error.kind == HandlerErrorKind::Permanent {
+                    error.kind = HandlerErrorKind::Retryable;
+                }
+                error
+            })?;
             let Some(Value::Array(entries)) = page.get_mut("data").map(Value::take) else {
                 let problem = format!("the list of {} has no `data`", self.host);
                 return Err(HandlerError::retryable(problem));
