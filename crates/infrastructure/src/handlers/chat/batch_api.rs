@@ -244,6 +244,7 @@ impl BatchApi {
         let response = self.send(request).await?;
         let unanswered = |error| unanswered(&self.host, error);
         let (body, _) = body(response, MAX_JSON_BYTES).await.map_err(unanswered)?;
+        let body = without_key(body, self.api_key.as_ref());
         serde_json::from_slice(&body).map_err(|error| {
             let problem = format!("the answer of {} cannot be parsed: {error}", self.host);
             HandlerError::retryable(problem)
