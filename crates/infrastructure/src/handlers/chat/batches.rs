@@ -315,6 +315,7 @@ impl<'a> Collector<'a> {
                     let created = |batch: &mut ProviderBatch| {
                         batch.state = State::Creating;
                         batch.file_id = Some(file_id);
+                        batch.looks = 0;
                     };
                     lease.change(None, created).await?;
                     is_fresh = true;
@@ -338,8 +339,8 @@ impl<'a> Collector<'a> {
                     crash_point!("provider-batch-after-create");
                     info!(purpose = %batch.purpose_id, provider_batch = %batch.id, remote = remote.id, "Sent a provider batch");
                     let submitted = |batch: &mut ProviderBatch| {
+                        // The number of looks stays: it makes the waits longer while the provider is busy.
                         batch.state = State::Submitted;
-                        batch.looks = 0;
                         batch.remote_id = Some(remote.id);
                         if by_number {
                             batch.file_id = Some(FOUND_BY_NUMBER.to_owned());
