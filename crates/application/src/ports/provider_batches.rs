@@ -126,7 +126,7 @@ pub struct AnsweredCall {
 }
 
 /// How far a provider batch has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ProviderBatchState {
     /// It is collected; nothing has been sent.
     Collected,

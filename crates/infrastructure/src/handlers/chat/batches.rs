@@ -261,6 +261,7 @@ impl<'a> Collector<'a> {
         }
         let wait = BACKOFF.after(batch.looks + 1);
         let wait = wait.max(error.retry_after.unwrap_or_default());
+        let wait = self.no_later_than_on_time(&batch, wait);
         let line = self.batches.log.next(purpose.as_str());
         if line.is_written() {
             warn!(%purpose, %provider_batch, state = batch.state.as_str(), %error,
@@ -272,6 +273,15 @@ impl<'a> Collector<'a> {
     /// Whether what is not answered yet is to be called singly, so that it is on time.
     fn is_overdue(&self, batch: &ProviderBatch) -> bool {
         self.now() >= batch.first_since + self.batches.config.on_time()
+    }
+
+    /// The wait, cut short so that a batch is looked at when it has to be stopped.
+    fn no_later_than_on_time(&self, batch: &ProviderBatch, wait: Duration) -> Duration {
+        let on_time = batch.first_since + self.batches.config.on_time() - self.now();
+        match on_time.to_std() {
+            Ok(on_time) if batch.state < State::Cancelling => wait.min(on_time),
+            _ => wait,
+        }
     }
 
     /// Whether any of its calls still waits for an answer.
@@ -367,12 +377,7 @@ impl<'a> Collector<'a> {
         remote: RemoteBatch,
     ) -> Result<bool, Stop> {
         let wait = BACKOFF.after(batch.looks.saturating_add(1));
-        // It is looked at when it has to be stopped.
-        let on_time = batch.first_since + self.batches.config.on_time() - self.now();
-        let wait = match on_time.to_std() {
-            Ok(on_time) if batch.state == State::Submitted => Some(wait.min(on_time)),
-            _ => Some(wait),
-        };
+        let wait = Some(self.no_later_than_on_time(batch, wait));
         match remote.state {
             RemoteState::Working => {
                 let is_ours = batch.file_id.as_deref() != Some(FOUND_BY_NUMBER);
