@@ -206,6 +206,9 @@ impl<'a> Collector<'a> {
             };
             let collected = self.store.collect(purpose, &limits, self.now()).await?;
             let Some(collected) = collected else {
+                // What has been waiting for longer would have been collected.
+                let from_now = self.now() - self.batches.config.collect_for - MAX_DELAY;
+                *from = Some(from_now);
                 return Ok(());
             };
             *from = Some(collected.last_since - MAX_DELAY);
