@@ -20,7 +20,10 @@ use punctual_application::{
 };
 use punctual_domain::{Outcome, PurposeId};
 use reqwest::{Body, Response};
-use tokio::{sync::Mutex, time::sleep};
+use tokio::{
+    sync::Mutex,
+    time::{sleep, timeout},
+};
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
@@ -120,12 +123,17 @@ impl Lease<'_> {
         Ok(())
     }
 
-    /// Renews the lease until it is lost.
+    /// Renews the lease until it is lost, or would be: a store that fails twice in a row may have given it to another process by the
+    /// third time.
     async fn renew(&self) {
+        let mut has_failed = false;
         loop {
             sleep(RENEW_EVERY).await;
-            if let Err(Stop::LeaseLost) = self.change(None, |_| ()).await {
-                return;
+            match timeout(RENEW_EVERY, self.change(None, |_| ())).await {
+                Ok(Ok(())) => has_failed = false,
+                Ok(Err(Stop::LeaseLost)) => return,
+                _ if has_failed => return,
+                _ => has_failed = true,
             }
         }
     }
@@ -732,4 +740,41 @@ async fn page(
         }
     }
     Ok(Some((Page { bytes, requests }, Place::After(Some(last)))))
+}
+
+#[cfg(test)]
+mod tests {
+    use punctual_application::{ports::MockProviderBatches, testing::ManualClock};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn work_stops_before_a_lease_ends_that_cannot_be_renewed() {
+        let clock = ManualClock::starting_at("2026-03-01T09:00:00Z");
+        let now = clock.now();
+        let batch = ProviderBatch {
+            id: Uuid::from_u128(1),
+            purpose_id: PurposeId::new("write").unwrap(),
+            state: State::Submitted,
+            calls: 1,
+            first_since: now,
+            created_at: now,
+            due_at: now + LEASE,
+            looks: 0,
+            file_id: None,
+            remote_id: None,
+            others: Vec::new(),
+        };
+        let mut store = MockProviderBatches::new();
+        store
+            .expect_save()
+            .returning(|_, _| Err(StoreError::unavailable("the database is away")));
+        let lease = Lease {
+            store: &store,
+            clock: &clock,
+            batch: Mutex::new(batch),
+        };
+        let renewed = timeout(LEASE.to_std().unwrap(), lease.renew()).await;
+        assert!(renewed.is_ok(), "it goes on without a lease");
+    }
 }
