@@ -80,7 +80,7 @@ const FORGET_CALLS: &str = "DELETE FROM @provider_batch_calls WHERE provider_bat
 
 const FORGET_ENDED: &str = "DELETE FROM @provider_batches WHERE ended_at < $1";
 
-/// Tokens of a call that are counted at most: the sums of all calls of a batch stay numbers of the database, whatever a provider says.
+/// Maximum number of tokens that are counted of a call, so that the sum of a batch fits into a number of the database.
 const MAX_TOKENS: u64 = 1 << 32;
 
 /// What the state of a call that waits with a request begins with.

@@ -13,6 +13,7 @@ mod endpoint;
 mod misbehaving_servers;
 mod plain_server;
 mod preview;
+mod provider_batches;
 mod server;
 mod tenant_data;
 mod worker;

@@ -123,8 +123,7 @@ impl Lease<'_> {
         Ok(())
     }
 
-    /// Renews the lease until it is lost, or would be: a store that fails twice in a row may have given it to another process by the
-    /// third time.
+    /// Renews the lease until it is lost, or may be: after two failures in a row, the next renewal might come too late.
     async fn renew(&self) {
         let mut has_failed = false;
         loop {
