@@ -1,14 +1,17 @@
 //! Real servers of other engines, and their workers, as processes that a test kills and starts again.
 
 use std::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::agent::{TEST_TIMEOUT, repository};
+use crate::{
+    agent::{Agent, TEST_TIMEOUT, repository},
+    project::Project,
+};
 
 /// A process beside the agent; killed when dropped.
 pub struct Process(Child);
@@ -45,12 +48,6 @@ pub fn worker(script: &str) -> Command {
     command
 }
 
-/// A port of loopback that nothing listens at.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
 /// Waits until a process listens at a port.
 pub async fn until_it_listens(port: u16) {
     until(|| TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
@@ -76,6 +73,23 @@ pub fn lines(file: &std::path::Path) -> usize {
 pub fn printed(command: &mut Command) -> String {
     let output = command.output().unwrap();
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// An agent that knows these tenants.
+pub async fn start_with(project: &Project, tenants: &[String]) -> Agent {
+    let preference = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"});
+    let all = tenants.len();
+    let tenants = tenants
+        .iter()
+        .map(|tenant| (tenant.clone(), preference.clone()));
+    let preferences = project.preferences(tenants);
+    let mut command = project.command();
+    command.args(["run", "--import"]).arg(preferences);
+    let agent = Agent::start(command);
+    agent
+        .until("/api/v1/jobs/posts", |job| job["tenants"] == all)
+        .await;
+    agent
 }
 
 /// Checks that each tenant has one outcome, which is what its name says.

@@ -3,7 +3,6 @@
 
 use std::{
     collections::HashMap,
-    net::TcpListener,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -18,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::{
-    agent::{Agent, TEST_TIMEOUT},
+    agent::{Agent, TEST_TIMEOUT, free_port},
     postgres::database,
     project::Project,
     soak::number,
@@ -146,16 +145,6 @@ impl Worker {
     }
 }
 
-/// An address that is free, outside of the range that connections take their ports from: it stays free while no agent runs.
-fn free_address() -> String {
-    loop {
-        let address = format!("127.0.0.1:{}", fastrand::u16(20_000..32_000));
-        if TcpListener::bind(&address).is_ok() {
-            return address;
-        }
-    }
-}
-
 async fn killed_while_items_wait(store: &str, store_url: Option<String>) {
     let (kills, occurrences) = (number("KILLS", 20), number("OCCURRENCES", 5_000));
     let worker = Worker::new();
@@ -166,20 +155,11 @@ async fn killed_while_items_wait(store: &str, store_url: Option<String>) {
     let daily = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"});
     let tenant = |n| (format!("t{n:06}"), daily.clone());
     let preferences = project.preferences((0..occurrences).map(tenant));
-    let address = free_address();
+    let address = format!("127.0.0.1:{}", free_port());
     let start = |import: bool| {
-        let mut command = project.command();
-        command
-            .env("BATCH_HTTP_ADDR", &address)
-            .env("BATCH_CHUNK_SIZE", "100")
-            .env("BATCH_LOG", "warn,punctual=info");
-        if let Some(url) = &store_url {
-            command.env("BATCH_STORE_URL", url);
-        }
-        command.arg("run");
-        if import {
-            command.arg("--import").arg(&preferences);
-        }
+        let preferences = import.then_some(preferences.as_path());
+        let mut command = project.run_in(store_url.as_deref(), preferences);
+        command.env("BATCH_HTTP_ADDR", &address);
         Agent::start(command)
     };
     let mut agent = start(true);

@@ -5,9 +5,9 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::{
-    agent::Agent,
+    agent::{Agent, free_port},
     engines::{
-        Process, each_tenant_has_its_outcome, free_port, installed, lines, printed, until,
+        Process, each_tenant_has_its_outcome, installed, lines, printed, start_with, until,
         until_it_listens, worker,
     },
     failures::{completed, names, trigger},
@@ -32,23 +32,6 @@ fn project(port: u16, more: Value) -> Project {
     options.extend(more.as_object().unwrap().clone());
     let job = json!({"retry_limit": 20, "default_preferences": {"frequency": "daily"}});
     Project::new(purpose, job)
-}
-
-/// An agent that knows these tenants.
-async fn start_with(project: &Project, tenants: &[String]) -> Agent {
-    let preference = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"});
-    let all = tenants.len();
-    let tenants = tenants
-        .iter()
-        .map(|tenant| (tenant.clone(), preference.clone()));
-    let preferences = project.preferences(tenants);
-    let mut command = project.command();
-    command.args(["run", "--import"]).arg(preferences);
-    let agent = Agent::start(command);
-    agent
-        .until("/api/v1/jobs/posts", |job| job["tenants"] == all)
-        .await;
-    agent
 }
 
 #[cfg_attr(

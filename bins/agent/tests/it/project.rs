@@ -70,6 +70,22 @@ impl Project {
         url
     }
 
+    /// A command that runs the agent on chunks of 100, in this store or in the folder's; with `preferences`, it imports them.
+    pub fn run_in(&self, store_url: Option<&str>, preferences: Option<&Path>) -> Command {
+        let mut command = self.command();
+        command
+            .env("BATCH_CHUNK_SIZE", "100")
+            .env("BATCH_LOG", "warn,punctual=info")
+            .arg("run");
+        if let Some(url) = store_url {
+            command.env("BATCH_STORE_URL", url);
+        }
+        if let Some(preferences) = preferences {
+            command.arg("--import").arg(preferences);
+        }
+        command
+    }
+
     /// The agent's command line in this project, with its stores in the folder.
     pub fn command(&self) -> Command {
         let mut command = crate::agent::command(self.path());

@@ -591,51 +591,43 @@ async fn results_that_are_cut_off_are_read_again() {
     bench.assert_paid_once(&agent, &path, 0).await;
 }
 
-/// The named places between a call of the provider and the note of it.
 #[cfg(feature = "failpoints")]
-const POINTS: [&str; 6] = [
-    "provider-batch-before-upload",
-    "provider-batch-after-upload",
-    "provider-batch-before-create",
-    "provider-batch-after-create",
-    "provider-batch-before-mark",
-    "provider-batch-before-end",
-];
-
-#[cfg(feature = "failpoints")]
-async fn dies_at_every_point(api: &str, points: &[&str]) {
+async fn dies_at(api: &str, point: &str) {
     use std::os::unix::process::ExitStatusExt;
 
-    for point in points {
-        let bench = Bench::new(api, 4, Faults::default(), "24h").await;
-        let agent = bench.agent(Some(&format!("{point}=1*return")));
-        let path = bench.trigger(&agent).await;
-        let status = agent.ended();
-        assert_eq!(status.signal(), Some(6), "it dies at {point}: {status}");
-        let agent = bench.agent(None);
-        bench.assert_paid_once(&agent, &path, 0).await;
-        assert!(agent.terminate().success());
+    let bench = Bench::new(api, 4, Faults::default(), "24h").await;
+    let agent = bench.agent(Some(&format!("{point}=1*return")));
+    let path = bench.trigger(&agent).await;
+    let status = agent.ended();
+    assert_eq!(status.signal(), Some(6), "{status}");
+    let agent = bench.agent(None);
+    bench.assert_paid_once(&agent, &path, 0).await;
+    assert!(agent.terminate().success());
+}
+
+/// Death at each of the named places between a call of the provider and the note of it, in a test of its own: each waits for the
+/// end of a lease.
+#[cfg(feature = "failpoints")]
+mod a_batch_is_paid_once_after_death {
+    macro_rules! deaths {
+        ($($api:literal $point:literal: $name:ident)+) => { $(
+            #[cfg_attr(not(feature = "servers"), ignore = "needs what `make setup` installs; run `make test`")]
+            // The provider goes on while the test waits for the end of the agent.
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::dies_at($api, $point).await;
+            }
+        )+ };
     }
-}
-
-#[cfg(feature = "failpoints")]
-#[cfg_attr(
-    not(feature = "servers"),
-    ignore = "needs what `make setup` installs; run `make test`"
-)]
-// The provider goes on while the test waits for the end of the agent.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_batch_of_openai_is_paid_once_after_death_at_every_point() {
-    dies_at_every_point("openai", &POINTS).await;
-}
-
-#[cfg(feature = "failpoints")]
-#[cfg_attr(
-    not(feature = "servers"),
-    ignore = "needs what `make setup` installs; run `make test`"
-)]
-// The provider goes on while the test waits for the end of the agent.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_batch_of_anthropic_is_paid_once_after_death_at_every_point() {
-    dies_at_every_point("anthropic", &POINTS[3..]).await;
+    deaths! {
+        "openai" "provider-batch-before-upload": before_the_upload
+        "openai" "provider-batch-after-upload": after_the_upload
+        "openai" "provider-batch-before-create": before_it_is_created
+        "openai" "provider-batch-after-create": after_it_is_created
+        "openai" "provider-batch-before-mark": before_answers_are_marked
+        "openai" "provider-batch-before-end": before_its_end
+        "anthropic" "provider-batch-after-create": after_it_is_created_at_anthropic
+        "anthropic" "provider-batch-before-mark": before_answers_are_marked_at_anthropic
+        "anthropic" "provider-batch-before-end": before_its_end_at_anthropic
+    }
 }

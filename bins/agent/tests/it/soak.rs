@@ -32,18 +32,8 @@ async fn soak(store: &str, store_url: Option<String>) {
     let tenant = |n| (format!("t{n:06}"), daily.clone());
     let preferences = project.preferences((0..occurrences).map(tenant));
     let start = |import: bool| {
-        let mut command = project.command();
-        command
-            .env("BATCH_CHUNK_SIZE", "100")
-            .env("BATCH_LOG", "warn,punctual=info");
-        if let Some(url) = &store_url {
-            command.env("BATCH_STORE_URL", url);
-        }
-        command.arg("run");
-        if import {
-            command.arg("--import").arg(&preferences);
-        }
-        Agent::start(command)
+        let preferences = import.then_some(preferences.as_path());
+        Agent::start(project.run_in(store_url.as_deref(), preferences))
     };
     let agent = start(true);
     agent

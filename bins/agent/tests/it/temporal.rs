@@ -5,9 +5,9 @@ use std::{path::Path, time::Duration};
 use serde_json::{Value, json};
 
 use crate::{
-    agent::Agent,
+    agent::{Agent, free_port},
     engines::{
-        Process, each_tenant_has_its_outcome, free_port, installed, printed, until,
+        Process, each_tenant_has_its_outcome, installed, printed, start_with, until,
         until_it_listens, worker,
     },
     failures::{names, trigger},
@@ -62,18 +62,8 @@ async fn each_item_has_one_outcome_though_the_server_and_the_agent_are_killed() 
         names("bad", 1),
     ]
     .concat();
-    let preference = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"});
     let all = tenants.len();
-    let preferences = tenants
-        .iter()
-        .map(|tenant| (tenant.clone(), preference.clone()));
-    let preferences = project.preferences(preferences);
-    let mut command = project.command();
-    command.args(["run", "--import"]).arg(preferences);
-    let agent = Agent::start(command);
-    agent
-        .until("/api/v1/jobs/posts", |job| job["tenants"] == all)
-        .await;
+    let agent = start_with(&project, &tenants).await;
     let batch = trigger(&agent).await;
     let path = format!("/api/v1/batches/{batch}");
     // No worker runs yet.
