@@ -26,7 +26,7 @@ on_both! {
     many_calls_begin_and_end_by_few_statements
     settlements_at_one_time_end_a_call_once_and_the_batch
     a_cancellation_beside_settlements_leaves_nothing_parked
-    calls_that_are_due_are_leased_once_whoever_asks
+    calls_that_are_due_are_leased_once_though_two_ask
     each_portion_of_what_is_called_again_takes_the_earliest
     processes_that_draw_the_key_at_once_agree
     an_outcome_of_another_chunk_stands
@@ -82,7 +82,7 @@ fn ends(calls: &[Uuid], now: DateTime<Utc>) -> Vec<(Uuid, Settlement)> {
 }
 
 async fn settle(store: &Store, settlements: &[(Uuid, Settlement)]) -> Vec<Settled> {
-    let settled = WaitingItems::settle_calls(store, settlements, SystemClock.now());
+    let settled = store.settle_calls(settlements, SystemClock.now());
     settled.await.unwrap()
 }
 
@@ -210,7 +210,7 @@ async fn a_cancellation_beside_settlements_leaves_nothing_parked(store: Store) {
     assert_eq!(rows(&store).await, 0);
 }
 
-async fn calls_that_are_due_are_leased_once_whoever_asks(store: Store) {
+async fn calls_that_are_due_are_leased_once_though_two_ask(store: Store) {
     let now = SystemClock.now();
     let batch = batch("job", now, &items(0..60), 10);
     let mut calls = waiting(&store, now, &batch).await;
@@ -378,7 +378,7 @@ async fn a_result_of_an_item_that_does_not_end_is_refused(store: Store) {
     if let (_, Settlement::End(result)) = &mut settlements[0] {
         result.status = ItemStatus::Skipped;
     }
-    let refused = WaitingItems::settle_calls(&store, &settlements, now).await;
+    let refused = store.settle_calls(&settlements, now).await;
     let refused = refused.unwrap_err().to_string();
     assert!(refused.contains("`skipped`"), "{refused}");
     let found = store.waiting_call(calls[0]).await.unwrap();

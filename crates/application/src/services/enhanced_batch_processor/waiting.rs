@@ -102,7 +102,7 @@ impl WaitingCalls {
     /// Stores a settlement, together with others that come at the same time.
     async fn settle(
         &self,
-        store: &dyn WaitingItems,
+        store: &Arc<dyn WaitingItems>,
         call_id: Uuid,
         settlement: Settlement,
         now: DateTime<Utc>,
@@ -113,38 +113,27 @@ impl WaitingCalls {
             settlement,
             answer,
         });
-        let _storing = self.storing.lock().await;
         loop {
-            match settled.try_recv() {
-                Ok(settled) => return settled,
-                Err(oneshot::error::TryRecvError::Empty) => {}
-                // The caller that was storing it has been dropped.
-                Err(oneshot::error::TryRecvError::Closed) => {
+            let turn = tokio::select! {
+                biased;
+                settled = &mut settled => return settled.unwrap_or_else(|_panicked| {
                     let message = "storing what became of a call that waits was interrupted";
-                    return Err(StoreError::unavailable(message));
-                }
-            }
+                    Err(StoreError::unavailable(message))
+                }),
+                turn = Arc::clone(&self.storing).lock_owned() => turn,
+            };
             let some = {
                 let mut queued = self.queued();
                 let most = queued.len().min(MAX_SETTLED_TOGETHER);
                 let rest = queued.split_off(most);
                 mem::replace(&mut *queued, rest)
             };
-            let mut answers = Vec::with_capacity(some.len());
-            let mut settlements = Vec::with_capacity(some.len());
-            for one in some {
-                settlements.push((one.call_id, one.settlement));
-                answers.push(one.answer);
-            }
-            let stored = store.settle_calls(&settlements, now).await;
-            for (place, answer) in answers.into_iter().enumerate() {
-                let settled = match &stored {
-                    Ok(settled) => Ok(settled.get(place).copied().unwrap_or(Settled::NotWaiting)),
-                    Err(error) => Err(error.clone()),
-                };
-                // Who has been dropped meanwhile needs no answer.
-                _ = answer.send(settled);
-            }
+            let store = Arc::clone(store);
+            // A caller that is dropped meanwhile takes nothing from the others of its group.
+            tokio::spawn(async move {
+                settle_together(&*store, some, now).await;
+                drop(turn);
+            });
         }
     }
 
@@ -187,6 +176,25 @@ impl WaitingCalls {
 
     fn settled(&self) -> MutexGuard<'_, BTreeMap<JobId, SettledItems>> {
         self.settled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Stores settlements in one transaction, and answers each.
+async fn settle_together(store: &dyn WaitingItems, some: Vec<Queued>, now: DateTime<Utc>) {
+    let mut answers = Vec::with_capacity(some.len());
+    let mut settlements = Vec::with_capacity(some.len());
+    for one in some {
+        settlements.push((one.call_id, one.settlement));
+        answers.push(one.answer);
+    }
+    let stored = store.settle_calls(&settlements, now).await;
+    for (place, answer) in answers.into_iter().enumerate() {
+        let settled = match &stored {
+            Ok(settled) => Ok(settled.get(place).copied().unwrap_or(Settled::NotWaiting)),
+            Err(error) => Err(error.clone()),
+        };
+        // Who has been dropped meanwhile needs no answer.
+        _ = answer.send(settled);
     }
 }
 
@@ -248,7 +256,7 @@ impl EnhancedBatchProcessor {
         };
         match answer {
             Ok(outcome) => {
-                self.bring_further(&**store, &call, outcome).await?;
+                self.bring_further(store, &call, outcome).await?;
             }
             Err(problem) => {
                 let (job_id, purpose_id) = (&call.job_id, &call.purpose_id);
@@ -278,14 +286,14 @@ impl EnhancedBatchProcessor {
             return Ok(());
         }
         let passed = Err(deadline_passed(&call.waiting));
-        self.bring_further(&**store, &call, passed).await?;
+        self.bring_further(store, &call, passed).await?;
         Ok(())
     }
 
     /// Brings a call further by an outcome.
     async fn bring_further(
         &self,
-        store: &dyn WaitingItems,
+        store: &Arc<dyn WaitingItems>,
         call: &WaitingCall,
         outcome: Result<Outcome, HandlerError>,
     ) -> Result<Settled, StoreError> {
@@ -416,7 +424,7 @@ impl Completer for EnhancedBatchProcessor {
             return Ok(Settled::NotWaiting);
         };
         match store.waiting_call(call_id).await? {
-            Some(call) => self.bring_further(&**store, &call, outcome).await,
+            Some(call) => self.bring_further(store, &call, outcome).await,
             None => Ok(Settled::NotWaiting),
         }
     }

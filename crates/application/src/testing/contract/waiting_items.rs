@@ -122,7 +122,7 @@ fn end(item: &ItemId, status: ItemStatus) -> Settlement {
 }
 
 async fn settle<S: Store>(store: &S, settlements: &[(Uuid, Settlement)]) -> Vec<Settled> {
-    let settled = WaitingItems::settle_calls(store, settlements, until());
+    let settled = store.settle_calls(settlements, until());
     settled.await.expect("works")
 }
 
@@ -569,7 +569,7 @@ async fn a_failure_is_a_dead_letter_and_its_replay_may_wait<S: Store>(
     assert_eq!((letter.reason.as_str(), letter.attempts), ("because", 1));
     let replay = asked_for(Trigger::Replay, "2027-01-07", &all);
     let ids = [letter.id];
-    let replayed = WorkQueue::settle(store, &ids, vec![replay.clone()], until());
+    let replayed = store.settle(&ids, vec![replay.clone()], until());
     assert_eq!(replayed.await.expect("works"), 1);
     let claimed = next_one(store).await;
     assert_eq!(claimed.claim.items, all);

@@ -1,6 +1,9 @@
 //! Items that wait.
 
-use std::{collections::BTreeSet, sync::atomic::AtomicBool};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::AtomicBool,
+};
 
 use punctual_domain::{AtDeadline, Batch};
 use uuid::Uuid;
@@ -11,8 +14,10 @@ use super::{
 };
 use crate::{
     CompletionUrls,
-    // Not the trait: its `settle` is not that of the queue.
-    ports::{self, Completer, DeadLetterFilter, Settled},
+    ports::{
+        Completer, DeadLetterFilter, DueCalls, Page, Paged, Settled, Settlement, StoreError,
+        WaitingCall, WaitingChange, WaitingFilter, WaitingItems,
+    },
 };
 
 fn at(text: &str) -> DateTime<Utc> {
@@ -77,7 +82,7 @@ impl Bench {
         tokio::time::sleep(time).await;
         let now = self.processor.now();
         let lease = TimeDelta::minutes(1);
-        let due = ports::WaitingItems::due(&*self.store, now, lease, 100).await;
+        let due = self.store.due(now, lease, 100).await;
         for call in due.unwrap().calls {
             if call.waiting.until <= now {
                 self.processor.pass_deadline(call).await.unwrap();
@@ -88,7 +93,7 @@ impl Bench {
         // An attempt that has failed is made again after less than a second.
         tokio::time::sleep(Duration::from_secs(1)).await;
         let now = self.processor.now();
-        let due = ports::WaitingItems::due(&*self.store, now, lease, 0).await;
+        let due = self.store.due(now, lease, 0).await;
         due.unwrap();
         self.work().await
     }
@@ -230,7 +235,7 @@ impl PurposeHandler for Polled {
         Ok(Outcome::Waiting(asked.with_state(json!({"polls": 0}))))
     }
 
-    async fn poll(&self, call: &ports::WaitingCall) -> Result<Outcome, HandlerError> {
+    async fn poll(&self, call: &WaitingCall) -> Result<Outcome, HandlerError> {
         match call.waiting.state["polls"].as_u64() {
             Some(0) => Ok(Outcome::Waiting(
                 call.waiting
@@ -270,7 +275,7 @@ impl PurposeHandler for Silent {
         Ok(Outcome::Waiting(asked))
     }
 
-    async fn poll(&self, _: &ports::WaitingCall) -> Result<Outcome, HandlerError> {
+    async fn poll(&self, _: &WaitingCall) -> Result<Outcome, HandlerError> {
         self.polls.fetch_add(1, Ordering::Relaxed);
         if self.is_mended.load(Ordering::Relaxed) {
             return Ok(json!("done").into());
@@ -392,7 +397,7 @@ async fn an_item_that_is_called_again_has_not_expired() {
     bench.complete(call_ids(&calls)[0], failed).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let now = bench.processor.now();
-    let due = ports::WaitingItems::due(&*bench.store, now, TimeDelta::minutes(1), 1);
+    let due = bench.store.due(now, TimeDelta::minutes(1), 1);
     due.await.unwrap();
     let report = bench.processor.process(&bench.chunk).await.unwrap();
     assert_eq!((report.succeeded, report.skipped), (1, 0));
@@ -443,7 +448,7 @@ async fn a_replay_waits_beside_the_failure_it_is_of() {
         &bench.chunk.items,
         500,
     );
-    let settled = WorkQueue::settle(&*bench.store, &open, vec![replay], now);
+    let settled = bench.store.settle(&open, vec![replay], now);
     assert_eq!(settled.await.unwrap(), 1);
     assert_eq!(bench.work().await.waiting, 1);
     let done = Ok(json!("done").into());
@@ -523,4 +528,85 @@ async fn whatever_comes_in_whatever_order_each_item_has_one_outcome() {
         assert_eq!(bench.results().await.len(), 5, "{seed}");
         assert!(bench.store.pending().is_empty(), "{seed}");
     }
+}
+
+/// A store whose settlements take a second.
+struct Slow(Arc<FakeStore>);
+
+#[async_trait]
+impl WaitingItems for Slow {
+    async fn completion_key(&self) -> Result<[u8; 32], StoreError> {
+        self.0.completion_key().await
+    }
+
+    async fn waiting_call(&self, call_id: Uuid) -> Result<Option<WaitingCall>, StoreError> {
+        self.0.waiting_call(call_id).await
+    }
+
+    async fn settle_calls(
+        &self,
+        settlements: &[(Uuid, Settlement)],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Settled>, StoreError> {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        self.0.settle_calls(settlements, now).await
+    }
+
+    async fn keep_waiting(
+        &self,
+        call_id: Uuid,
+        change: &WaitingChange,
+    ) -> Result<bool, StoreError> {
+        self.0.keep_waiting(call_id, change).await
+    }
+
+    async fn due(
+        &self,
+        now: DateTime<Utc>,
+        lease: TimeDelta,
+        limit: usize,
+    ) -> Result<DueCalls, StoreError> {
+        self.0.due(now, lease, limit).await
+    }
+
+    async fn waiting_calls(
+        &self,
+        filter: &WaitingFilter,
+        page: &Page,
+    ) -> Result<Paged<WaitingCall>, StoreError> {
+        self.0.waiting_calls(filter, page).await
+    }
+
+    async fn waiting_counts(&self) -> Result<BTreeMap<JobId, u64>, StoreError> {
+        self.0.waiting_counts().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_is_gone_takes_nothing_from_those_it_was_stored_with() {
+    let (handler, calls) = noting(waits);
+    let bench = waiting_bench(posts(), &["a", "b", "c"], handler, 0).await;
+    bench.work().await;
+    let slow = Arc::new(Slow(bench.store.clone()));
+    let processor = bench.processor.clone().with_waiting_items(slow);
+    let completing: Vec<_> = call_ids(&calls)
+        .into_iter()
+        .map(|call_id| {
+            let processor = processor.clone();
+            tokio::spawn(async move {
+                let done = Ok(json!("done").into());
+                processor.complete(call_id, done).await
+            })
+        })
+        .collect();
+    // The first is stored alone, the others together: by the second, which goes away meanwhile.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    completing[1].abort();
+    let mut settled = Vec::new();
+    for completing in completing {
+        settled.push(completing.await.ok().map(Result::unwrap));
+    }
+    let taken = Some(Settled::Taken);
+    assert_eq!(settled, [taken, None, taken]);
+    assert_eq!(bench.batch().await.succeeded, 3);
 }
