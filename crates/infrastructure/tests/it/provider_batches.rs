@@ -58,7 +58,7 @@ fn batch(state: ProviderBatchState, remote_id: Option<&str>, waited: TimeDelta) 
     }
 }
 
-/// A store with this provider batch of one call, which waits or not. `worked` is told when work on it stops.
+/// A store with this provider batch of one call, which waits or not. `worked` is notified when work on it stops.
 fn store(
     batch: ProviderBatch,
     waits: bool,
