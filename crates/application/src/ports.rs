@@ -14,6 +14,7 @@
 //! | | [`WaitingItems`] | `testing::contract::waiting_items` |
 //! | | [`ProviderBatches`] | the tests of `punctual-store` |
 //! | | [`Suppressions`] | `testing::contract::suppressions` |
+//! | | [`TenantRecords`] | `testing::contract::tenant_records` |
 //! | a clock | [`Clock`] | `testing::contract::clock` |
 //! | a memory of preferences | [`PreferenceMirror`] | `testing::contract::preference_mirror` |
 //! | what has run for a tenant | [`RunHistory`] | `testing::contract::run_history` |
@@ -56,6 +57,7 @@ mod run_history;
 mod store_error;
 mod suppressions;
 mod tenant_data;
+mod tenant_records;
 mod waiting_items;
 mod work_queue;
 
@@ -92,6 +94,7 @@ pub use run_history::{PastRun, RunHistory, RunHistoryError, RunHistoryErrorKind,
 pub use store_error::{StoreError, StoreErrorKind};
 pub use suppressions::{Suppression, Suppressions};
 pub use tenant_data::{TenantAnswers, TenantData};
+pub use tenant_records::{ErasedRecords, TenantExport, TenantRecords};
 pub use waiting_items::{
     Attempts, Completer, DueCalls, Settled, Settlement, Stage, WaitingCall, WaitingChange,
     WaitingFilter, WaitingItem, WaitingItems,
@@ -105,6 +108,6 @@ pub use self::{
     item_source::MockItemSource, operations::MockOperatorStore,
     preference_mirror::MockPreferenceMirror, provider_batches::MockProviderBatches,
     purpose_handler::MockPurposeHandler, result_sink::MockResultSink, run_history::MockRunHistory,
-    suppressions::MockSuppressions, tenant_data::MockTenantData, waiting_items::MockCompleter,
-    waiting_items::MockWaitingItems, work_queue::MockWorkQueue,
+    suppressions::MockSuppressions, tenant_data::MockTenantData, tenant_records::MockTenantRecords,
+    waiting_items::MockCompleter, waiting_items::MockWaitingItems, work_queue::MockWorkQueue,
 };

@@ -142,26 +142,37 @@ fn calls_of_workers() -> OpenApiRouter<App> {
         .routes(routes!(waiting::extend))
 }
 
-/// The calls below `/api/v1`.
-fn calls() -> OpenApiRouter<App> {
+/// The calls below `/api/v1` that change nothing.
+fn calls_to_view() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(findings::list))
         .routes(routes!(deliveries::list))
         .routes(routes!(schedule::jobs))
         .routes(routes!(schedule::job))
+        .routes(routes!(schedule::upcoming))
+        .routes(routes!(schedule::quarantine))
+        .routes(routes!(batches::list))
+        .routes(routes!(batches::one))
+        .routes(routes!(batches::results))
+        .routes(routes!(events::stream))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(suppressions::list))
+        .routes(routes!(waiting::list))
+        .routes(routes!(audit::list))
+        .routes(routes!(tenants::runs))
+        .routes(routes!(tenants::past_runs))
+        .routes(routes!(explain::tenant))
+}
+
+/// The calls below `/api/v1` that act on jobs, batches and items.
+fn calls_to_operate() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
         .routes(routes!(control::trigger))
         .routes(routes!(preview::run))
         .routes(routes!(backfill::backfill))
         .routes(routes!(control::pause))
         .routes(routes!(control::resume))
-        .routes(routes!(schedule::upcoming))
-        .routes(routes!(schedule::quarantine))
-        .routes(routes!(batches::list))
-        .routes(routes!(batches::one))
         .routes(routes!(batches::cancel))
-        .routes(routes!(batches::results))
-        .routes(routes!(events::stream))
-        .routes(routes!(dead_letters::list))
         .routes(routes!(dead_letters::replay_many))
         .routes(routes!(dead_letters::discard_many))
         .routes(routes!(dead_letters::reopen_many))
@@ -169,14 +180,13 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(dead_letters::discard_one))
         .routes(routes!(deliveries::deliver_again))
         .routes(routes!(findings::acknowledge))
-        .routes(routes!(suppressions::list))
         .routes(routes!(suppressions::add))
         .routes(routes!(suppressions::remove))
-        .routes(routes!(waiting::list))
-        .routes(routes!(audit::list))
-        .routes(routes!(tenants::runs))
-        .routes(routes!(tenants::past_runs))
-        .routes(routes!(explain::tenant))
+}
+
+/// The calls below `/api/v1`.
+fn calls() -> OpenApiRouter<App> {
+    calls_to_view().merge(calls_to_operate())
 }
 
 /// The `OpenAPI` description of the API.

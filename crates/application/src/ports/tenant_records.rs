@@ -1,0 +1,47 @@
+//! Everything that a store holds of one tenant: to be erased, and to be given out.
+//!
+//! What is erased is gone for good. That its runs have been stays known by keyed hashes, so that none of them runs again.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use punctual_domain::TenantId;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::StoreError;
+
+/// Erases and exports what is held of a tenant.
+#[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
+#[async_trait]
+pub trait TenantRecords: Send + Sync {
+    /// Erases everything that is held of the tenant, in portions; an erasure that was interrupted is asked for again. Items of the
+    /// tenant that are queued, run or wait are skipped, and nothing that they bring afterwards is stored. A run that has had an
+    /// outcome has none afterwards and does not run again.
+    async fn erase(
+        &self,
+        tenant_id: &TenantId,
+        now: DateTime<Utc>,
+    ) -> Result<ErasedRecords, StoreError>;
+
+    /// Everything that is held of the tenant.
+    async fn export(&self, tenant_id: &TenantId) -> Result<TenantExport, StoreError>;
+}
+
+/// Numbers of what was erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ErasedRecords {
+    /// Runs with an outcome.
+    pub runs: u64,
+    /// Items that were queued, ran or waited, and are skipped.
+    pub items: u64,
+    /// Dead letters.
+    pub dead_letters: u64,
+    /// Other rows, such as outputs that were kept or prepared, and entries of the audit log.
+    pub others: u64,
+}
+
+/// What a store holds of a tenant, by the name of what it is, such as `results`: a list of JSON objects each.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TenantExport(pub std::collections::BTreeMap<String, Vec<Value>>);
