@@ -8,6 +8,7 @@
 #![expect(clippy::disallowed_methods, reason = "this program measures real time")]
 
 use std::{
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -279,7 +280,9 @@ async fn main() -> anyhow::Result<()> {
         .await?;
     ensure!(punctual.ready().await, "it has stopped");
     let router: Router = punctual.router(Access::this_machine("none"));
-    let server = tokio::spawn(async move { axum::serve(listener, router).await });
+    // The router answers clients whose address it knows.
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let server = tokio::spawn(async move { axum::serve(listener, service).await });
     let worker = Worker {
         processor: punctual.operator().processor.clone(),
         http: reqwest::Client::builder()
