@@ -282,15 +282,6 @@ impl BatchStore for Store {
         self.keep_one_prepared(chunk, token, item, prepared).await
     }
 
-    async fn finish_prepared(
-        &self,
-        call_id: Uuid,
-        output: &serde_json::Value,
-        now: DateTime<Utc>,
-    ) -> Result<bool, StoreError> {
-        self.finish_one_prepared(call_id, output, now).await
-    }
-
     async fn prepared(
         &self,
         job_id: &JobId,

@@ -9,12 +9,12 @@ use punctual_application::{
     ports::{NewPrepared, PreparedOutput, PreparedState, PreparedWork, StoreError},
 };
 use punctual_domain::{Chunk, ItemId, JobId, Occurrence};
-use serde_json::Value;
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
     Store,
-    driver::{Connection, FromRow, Row, values},
+    driver::{Connection, FromRow, Row, Value, values},
     errors::failed,
 };
 
@@ -43,9 +43,11 @@ pub(crate) const STATES: &str =
      WHERE job_id = $1 AND occurrence = $2 AND @in_texts(tenant_id, $3)
        AND (output IS NOT NULL OR EXISTS (SELECT 1 FROM @waiting_items w WHERE w.call_id = @prepared_outputs.call_id))";
 
-/// Keeps the output of a call whose work has gone on elsewhere.
+/// Keeps the outputs of calls that have waited: of each call its id and its output.
 pub(crate) const FINISH: &str =
-    "UPDATE @prepared_outputs SET output = $2, call_id = NULL, prepared_at = $3 WHERE call_id = $1";
+    "UPDATE @prepared_outputs SET output = n.output, call_id = NULL, prepared_at = $3
+     FROM (SELECT one.value ->> 0 AS id, one.value ->> 1 AS output FROM @json($1, one)) n
+     WHERE call_id = n.id AND @in_texts(call_id, $2)";
 
 /// Removes what was due before `$1`. It waits for no row: runs take rows, and their chunks remove them, in other orders.
 pub(crate) const REMOVE_OLD: &str =
@@ -137,16 +139,22 @@ impl Store {
         let found: Vec<(ItemId, PreparedState)> = self.database.fetch(STATES, wanted).await?;
         Ok(found.into_iter().collect())
     }
+}
 
-    pub(crate) async fn finish_one_prepared(
-        &self,
-        call_id: Uuid,
-        output: &Value,
-        now: DateTime<Utc>,
-    ) -> Result<bool, StoreError> {
-        let finished = values![call_id, output.to_string(), now];
-        Ok(self.database.execute(FINISH, finished).await? > 0)
+/// Keeps the outputs of calls that have waited to prepare runs, by the ids of the calls.
+pub(crate) async fn finish(
+    connection: &mut Connection<'_>,
+    outputs: Vec<(String, String)>,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    if outputs.is_empty() {
+        return Ok(());
     }
+    let finished = json!(outputs).to_string();
+    let ids = outputs.into_iter().map(|(id, _)| id).collect();
+    let finished = values![finished, Value::Texts(ids), now];
+    connection.execute(FINISH, finished).await?;
+    Ok(())
 }
 
 /// Removes some of what no run has taken.

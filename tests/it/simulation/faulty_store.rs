@@ -345,15 +345,6 @@ impl BatchStore for FaultyStore {
         self.result(kept.await, fails)
     }
 
-    async fn finish_prepared(
-        &self,
-        call_id: Uuid,
-        output: &Value,
-        now: DateTime<Utc>,
-    ) -> Result<bool, StoreError> {
-        self.inner.finish_prepared(call_id, output, now).await
-    }
-
     async fn prepared(
         &self,
         job_id: &JobId,

@@ -89,14 +89,6 @@ pub trait BatchStore: Send + Sync {
         prepared: &NewPrepared,
     ) -> Result<bool, StoreError>;
 
-    /// Keeps the output of a call that [waits](super::PreparedWork::Waits). `false`: nothing is prepared by it any more.
-    async fn finish_prepared(
-        &self,
-        call_id: Uuid,
-        output: &Value,
-        now: DateTime<Utc>,
-    ) -> Result<bool, StoreError>;
-
     /// How far this run has been prepared, for those of the items for which it has. A call that waits no more, or not yet, has
     /// prepared nothing.
     async fn prepared(

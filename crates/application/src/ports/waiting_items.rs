@@ -161,7 +161,8 @@ impl WaitingCall {
 /// What becomes of a call that waits.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Settlement {
-    /// Its item, or each of its items, has succeeded, failed or had nothing to do; the id in the result does not matter.
+    /// Its item, or each of its items, has succeeded, failed or had nothing to do; the id in the result does not matter. The output of
+    /// a call that [prepares](Stage::Prepare) a run is kept for that run, in place of the result's.
     End(Box<ItemResult>),
     /// The first of two purposes has this output, which is kept as [`keep_output`](super::BatchStore::keep_output) keeps it. The item
     /// is queued for the second: the attempts so far become those [of the first](Attempts::of_first), and none is made at the second.

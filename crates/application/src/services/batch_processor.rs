@@ -663,16 +663,6 @@ impl BatchProcessor {
         self.store.prepared(job_id, run, items).await
     }
 
-    /// Keeps the output of a call that waited to prepare a run.
-    pub(crate) async fn finish_prepared(
-        &self,
-        call_id: Uuid,
-        output: &serde_json::Value,
-        now: DateTime<Utc>,
-    ) -> Result<bool, StoreError> {
-        self.store.finish_prepared(call_id, output, now).await
-    }
-
     /// The outputs that have been prepared for these items of a chunk.
     pub(crate) async fn take_prepared(
         &self,

@@ -128,7 +128,7 @@ fn stage_number(stage: Stage) -> i64 {
     }
 }
 
-fn stage(number: i64) -> Stage {
+pub(super) fn stage(number: i64) -> Stage {
     match number {
         2 => Stage::First,
         3 => Stage::Second,

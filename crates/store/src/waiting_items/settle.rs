@@ -1,27 +1,31 @@
 //! Settlements: calls that wait are brought further, hundreds of them in a few statements.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    mem,
+};
 
 use chrono::{DateTime, Utc};
 use punctual_application::{
     crash_point,
-    ports::{Settled, Settlement, StoreError, StoreErrorKind},
+    ports::{Settled, Settlement, Stage, StoreError, StoreErrorKind},
 };
 use punctual_domain::{FailureKind, ItemId, ItemResult, ItemStatus};
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
-use super::lock_calls;
+use super::{lock_calls, rows::stage};
 use crate::{
     Store,
     batch_store::{ClaimEnd, Counts, add_counts, end_batches},
     driver::{Announcement, Column, Connection, FromRow, Row, Value, values},
+    prepared_outputs,
     results::ResultRows,
 };
 
 /// The items of calls, with their chunks, their runs, and whether their batches are cancelled. The chunks must be locked.
 pub(crate) const ITEMS: &str = "SELECT w.call_id, w.tenant_id, w.phase, w.run, w.purpose_id, w.chunk, c.chunk_id, c.done = 2,
-         b.batch_id, b.status = 'cancelled', b.scheduled_at, c.job_id, c.occurrence
+         b.batch_id, b.status = 'cancelled', b.scheduled_at, c.job_id, c.occurrence, w.stage
      FROM @waiting_items w JOIN @chunks c ON c.chunk = w.chunk JOIN @batches b ON b.batch_id = c.batch_id
      WHERE @in_texts(w.call_id, $1)";
 
@@ -65,6 +69,7 @@ struct SettledItem {
     scheduled_at: i64,
     job_id: String,
     occurrence: String,
+    stage: Stage,
 }
 
 impl FromRow for SettledItem {
@@ -83,6 +88,7 @@ impl FromRow for SettledItem {
             scheduled_at: row.next()?,
             job_id: row.next()?,
             occurrence: row.next()?,
+            stage: stage(row.next()?),
         })
     }
 }
@@ -92,6 +98,8 @@ impl FromRow for SettledItem {
 struct Changes<'s> {
     /// Items that have ended.
     ended: Vec<(SettledItem, ItemResult)>,
+    /// The outputs of calls that prepare runs, by the id of the call.
+    prepared: Vec<(String, String)>,
     /// Items whose first purpose has this output.
     second: Vec<(SettledItem, &'s Json)>,
     /// Calls that are called again: when, and how many attempts were refused.
@@ -107,10 +115,16 @@ impl<'s> Changes<'s> {
         match settlement {
             Settlement::End(result) => {
                 for item in items {
-                    let result = ItemResult {
+                    let mut result = ItemResult {
                         item_id: item.item_id.clone(),
                         ..ItemResult::clone(result)
                     };
+                    if item.stage == Stage::Prepare
+                        && let Some(output) = result.output.take()
+                    {
+                        let prepared = (item.call_id.clone(), output.to_string());
+                        self.prepared.push(prepared);
+                    }
                     self.ended.push((item, result));
                 }
             }
@@ -175,6 +189,7 @@ impl Store {
         let rows = ResultRows::new(&results);
         let new_preferences = self.preferences.insert(&mut transaction, &rows).await?;
         let late = write_ended(&mut transaction, rows, &changes.ended).await?;
+        prepared_outputs::finish(&mut transaction, mem::take(&mut changes.prepared), now).await?;
         write_second(&mut transaction, &changes.second).await?;
         write_again(&mut transaction, &changes.again).await?;
         let queued = count(&mut transaction, &changes, &late, now).await?;

@@ -7,7 +7,6 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use chrono::{DateTime, Utc};
 use punctual_domain::{
     AtDeadline, Chunk, Fingerprint, Item, ItemId, ItemInput, ItemResult, ItemStatus, JobConfig,
     Occurrence, Outcome, PurposeId, SkipReason, TenantId, Waiting,
@@ -19,10 +18,7 @@ use super::{
     stream, then::Then,
 };
 use crate::{
-    ports::{
-        HandlerError, NewPrepared, PreparedState, PreparedWork, Settlement, Stage, StoreError,
-        WaitingCall,
-    },
+    ports::{HandlerError, NewPrepared, PreparedState, PreparedWork, Settlement, StoreError},
     services::batch_processor::{ChunkReport, Claimed, ItemEnd, ProcessError},
 };
 
@@ -90,6 +86,20 @@ pub(super) fn of_preparation(result: ItemResult) -> ItemResult {
             output: None,
             ..result
         },
+    }
+}
+
+/// What a call that waited to prepare a run is settled with: a failure is the run's to try again, and what has waited cannot be skipped.
+pub(super) fn settlement_ahead(settlement: Settlement) -> Settlement {
+    match settlement {
+        Settlement::End(result) if result.status == ItemStatus::Failed => {
+            let result = ItemResult {
+                status: ItemStatus::NothingToDo,
+                ..of_preparation(*result)
+            };
+            Settlement::End(Box::new(result))
+        }
+        other => other,
     }
 }
 
@@ -285,33 +295,6 @@ impl EnhancedBatchProcessor {
             return None;
         }
         Some(Ok(outcome))
-    }
-
-    /// Keeps the output of a call that waited to prepare a run, in place of its result.
-    pub(super) async fn sealed(
-        &self,
-        call: &WaitingCall,
-        settlement: Settlement,
-        now: DateTime<Utc>,
-    ) -> Result<Settlement, StoreError> {
-        let mut result = match settlement {
-            Settlement::End(result) if call.stage == Stage::Prepare => result,
-            other => return Ok(other),
-        };
-        if let Some(output) = result.output.take() {
-            self.base
-                .finish_prepared(call.call_id, &output, now)
-                .await?;
-        }
-        if result.status == ItemStatus::Failed {
-            // What has waited cannot be skipped.
-            let result = ItemResult {
-                status: ItemStatus::NothingToDo,
-                ..of_preparation(*result)
-            };
-            return Ok(Settlement::End(Box::new(result)));
-        }
-        Ok(Settlement::End(result))
     }
 
     /// Leaves out of a preparation the item that processes have crashed with: its run finds out.

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::{
     EnhancedBatchProcessor,
     failures::BatchFailures,
+    prepare_ahead::settlement_ahead,
     then::{of_both, of_purpose},
     tokens_of,
 };
@@ -316,7 +317,10 @@ impl EnhancedBatchProcessor {
             }
             Decision::Settle(settlement) => settlement,
         };
-        let settlement = self.sealed(call, settlement, now).await?;
+        let settlement = match call.stage {
+            Stage::Prepare => settlement_ahead(settlement),
+            Stage::Only | Stage::First | Stage::Second => settlement,
+        };
         let ended = match &settlement {
             Settlement::End(result) => Some((**result).clone()),
             Settlement::CallSecond(_) | Settlement::CallAgain { .. } => None,

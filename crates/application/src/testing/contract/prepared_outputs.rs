@@ -17,7 +17,7 @@ use crate::ports::{
 };
 
 /// A batch in the queue that prepares the run of a date at 09:00 UTC, claimed under `token`.
-async fn preparing<S: WorkQueue + BatchStore>(
+pub(super) async fn preparing<S: WorkQueue + BatchStore>(
     store: &S,
     date: &str,
     planned_at: DateTime<Utc>,
@@ -152,16 +152,6 @@ pub(super) async fn what_was_prepared_is_kept_for_its_run<S: WorkQueue + BatchSt
     assert_eq!(previous.expect("works"), HashMap::new());
     assert_eq!(states(store, date, &all).await.len(), 2);
 
-    // The work of a call that has gone on elsewhere comes to its end once.
-    for (call, expected) in [(call_id, true), (call_id, false), (Uuid::nil(), false)] {
-        let output = text(eve);
-        let finished = store.finish_prepared(call, &output, at("2026-10-01T23:00:00Z"));
-        assert_eq!(finished.await.expect("works"), expected);
-    }
-    let since_eve = states(store, date, &all).await[eve];
-    assert!(since_eve.is_ready);
-    assert_eq!(since_eve.since, at("2026-10-01T23:00:00Z"));
-
     // The run takes it, under its claim alone, and keeps it until its chunk ends.
     let due = at("2026-10-02T09:00:00Z");
     let run = batch("daily 09:00 UTC", "2026-10-02T09:00:00Z", date, &all);
@@ -174,7 +164,6 @@ pub(super) async fn what_was_prepared_is_kept_for_its_run<S: WorkQueue + BatchSt
     let expected = BTreeMap::from([
         (ann.clone(), (new, text(ann))),
         (bob.clone(), (old, text(bob))),
-        (eve.clone(), (old, text(eve))),
     ]);
     assert_eq!(taken(store, chunk, second, &all).await, expected);
     let third = Uuid::from_u128(103);

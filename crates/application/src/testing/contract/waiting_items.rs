@@ -7,15 +7,15 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{
-    AtDeadline, BatchStatus, Chunk, Fingerprint, ItemId, ItemStatus, NewBatch, Progress, PurposeId,
-    Trigger, Waiting, WaitingStatus,
+    AtDeadline, BatchStatus, Chunk, Fingerprint, ItemId, ItemResult, ItemStatus, NewBatch,
+    Progress, PurposeId, Trigger, Waiting, WaitingStatus,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
     ELSEWHERE, HERE, Tested, asked_for, at, claim_by, claimed, commit, counts, firing, job,
-    outcomes, result,
+    outcomes, prepared_outputs::preparing, result,
 };
 use crate::ports::{
     Attempts, BatchReader, BatchStore, ChunkQueue, ClaimLimits, ClaimedChunk, DeadLetterFilter,
@@ -49,6 +49,7 @@ pub async fn waiting_items<S: WorkQueue + ChunkQueue + BatchStore + WaitingItems
     another_batch_of_the_run_does_not_run_what_waits(tested).await;
     other_occurrences_know_who_waits(tested).await;
     a_run_is_being_prepared_while_its_call_waits(tested).await;
+    what_a_call_has_prepared_is_kept_for_the_run(tested).await;
     calls_are_listed_from_the_longest_on(tested).await;
 }
 
@@ -72,11 +73,66 @@ async fn a_run_is_being_prepared_while_its_call_waits<S: Store>(
         states.expect("works").len()
     };
     assert_eq!(prepared().await, 0, "it does not wait yet");
-    assert!(begin(store, chunk, token, &[waits(&all[0], call_id)]).await);
+    let call_ahead = WaitingItem {
+        stage: Stage::Prepare,
+        ..waits(&all[0], call_id)
+    };
+    assert!(begin(store, chunk, token, &[call_ahead]).await);
     assert_eq!(prepared().await, 1);
     let ended = end(&all[0], ItemStatus::NothingToDo);
     assert_eq!(settle_one(store, call_id, ended).await, Settled::Taken);
     assert_eq!(prepared().await, 0, "it waits no more");
+}
+
+/// The output of the settlement that was taken, and of no other.
+async fn what_a_call_has_prepared_is_kept_for_the_run<S: Store>(
+    &Tested { store, reader }: &Tested<'_, S>,
+) {
+    let all = items(["ahead-later"]);
+    let token = Uuid::from_u128(591);
+    let planned_at = at("2027-03-01T21:00:00Z");
+    let new = preparing(store, "2027-03-02", planned_at, &all, token).await;
+    let (chunk, call_id) = (&new.chunks[0], call(991));
+    let prepared = NewPrepared {
+        fingerprint: Fingerprint::new([1; 16]),
+        work: PreparedWork::Waits(call_id),
+        at: since(),
+    };
+    let kept = store.keep_prepared(chunk, token, &all[0], &prepared);
+    assert!(kept.await.expect("works"));
+    let call_ahead = WaitingItem {
+        stage: Stage::Prepare,
+        ..waits(&all[0], call_id)
+    };
+    assert!(begin(store, chunk, token, &[call_ahead]).await);
+    for (text, expected) in [("first", Settled::Taken), ("second", Settled::NotWaiting)] {
+        let ended = Settlement::End(Box::new(ItemResult {
+            output: Some(json!(text)),
+            ..result(&all[0], ItemStatus::Succeeded)
+        }));
+        assert_eq!(settle_one(store, call_id, ended).await, expected);
+    }
+    let states = store.prepared(&job(), chunk.run_of_items(), &all).await;
+    let state = states.expect("works")[&all[0]];
+    assert!(state.is_ready);
+    assert_eq!(state.since, until());
+    let filter = ResultFilter {
+        batch_id: new.batch_id,
+        status: None,
+    };
+    let (results, _) = reader
+        .results(&filter, &Page::default())
+        .await
+        .expect("works");
+    assert_eq!(
+        results[0].result.output, None,
+        "it stands in one place alone"
+    );
+    let of_run = Uuid::from_u128(592);
+    let (run, _) = claimed(store, "2027-03-02", &all, of_run).await;
+    let taken = store.take_prepared(&run.chunks[0], of_run, &all).await;
+    let taken = taken.expect("works");
+    assert_eq!(taken[&all[0]].output, json!("first"));
 }
 
 fn items<const N: usize>(names: [&str; N]) -> [ItemId; N] {

@@ -139,15 +139,6 @@ impl BatchStore for FakeStore {
         Ok(is_claimed)
     }
 
-    async fn finish_prepared(
-        &self,
-        call_id: Uuid,
-        output: &Value,
-        now: DateTime<Utc>,
-    ) -> Result<bool, StoreError> {
-        Ok(self.tables().finish_prepared(call_id, output, now))
-    }
-
     async fn prepared(
         &self,
         job_id: &JobId,

@@ -36,20 +36,13 @@ impl Tables {
         self.prepared.insert(key, row);
     }
 
-    pub(super) fn finish_prepared(
-        &mut self,
-        call_id: Uuid,
-        output: &Value,
-        now: DateTime<Utc>,
-    ) -> bool {
+    pub(super) fn finish_prepared(&mut self, call_id: Uuid, output: Value, now: DateTime<Utc>) {
         let waits = PreparedWork::Waits(call_id);
         let mut rows = self.prepared.values_mut();
-        let Some(row) = rows.find(|row| row.prepared.work == waits) else {
-            return false;
-        };
-        row.prepared.work = PreparedWork::Output(output.clone());
-        row.prepared.at = now;
-        true
+        if let Some(row) = rows.find(|row| row.prepared.work == waits) {
+            row.prepared.work = PreparedWork::Output(output);
+            row.prepared.at = now;
+        }
     }
 
     pub(super) fn prepared_states(

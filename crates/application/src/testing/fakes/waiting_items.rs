@@ -308,11 +308,16 @@ impl Tables {
         match settlement {
             Settlement::End(result) => {
                 for key in keys {
-                    self.waiting.remove(&key);
-                    let own = ItemResult {
+                    let row = self.waiting.remove(&key);
+                    let mut own = ItemResult {
                         item_id: key.1,
                         ..(**result).clone()
                     };
+                    if row.is_some_and(|row| row.item.stage == Stage::Prepare)
+                        && let Some(output) = own.output.take()
+                    {
+                        self.finish_prepared(call_id, output, now);
+                    }
                     let taken = self.store_outcome(&chunk, &own);
                     if let Some(row) = self.chunks.get_mut(&chunk.chunk_id) {
                         if taken {
