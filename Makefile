@@ -23,6 +23,10 @@ reference: ## Write docs/reference from what the code says of itself
 	cargo build --locked --bin punctual-agent
 	python3 tests/reference.py
 
+book: ## Make a site of the documents in target/book/site, and check its links
+	@tests/tools.sh
+	python3 tests/book.py
+
 # Many tests wait for a process: two for each core take half as long as one.
 test: export RUST_TEST_THREADS ?= $(shell expr 2 '*' $$(nproc))
 test: setup ## Set up what the tests need and run every test
@@ -62,4 +66,4 @@ clean: ## Remove what was built and what the demo stored
 	cargo clean
 	rm -rf var
 
-.PHONY: help run scoreboard screenshots reference test setup fresh lint dependencies coverage clean
+.PHONY: help run scoreboard screenshots reference book test setup fresh lint dependencies coverage clean
