@@ -28,6 +28,7 @@ mod health;
 mod kill;
 mod kill_waiting;
 mod last_known_good;
+mod long_soak;
 mod main_job;
 mod monitoring;
 mod moving;

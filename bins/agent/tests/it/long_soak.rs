@@ -1,0 +1,474 @@
+//! Everything at once, for minutes: edits, imports, erasures, manual runs, kills and restarts of agents, of the Config Database and of
+//! the connections to `PostgreSQL`, on either store. Then: each run has happened once, nothing was logged that operators need not
+//! know, memory is flat and files are bounded. `SOAK_MINUTES=30` makes it long.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, Utc};
+use punctual_config_database::{Server, ServerSettings};
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    agent::{Agent, TEST_TIMEOUT, free_port},
+    counting::Counting,
+    postgres::{database, disconnect_all},
+    project::Project,
+    soak::number,
+};
+
+const TENANTS: usize = 300;
+const RECORDS: usize = 20;
+
+/// The Config Database, which restarts at the same address.
+struct ConfigDatabase {
+    settings: ServerSettings,
+    stop: CancellationToken,
+    served: tokio::task::JoinHandle<()>,
+}
+
+impl ConfigDatabase {
+    async fn start(folder: &Path) -> Self {
+        let settings = ServerSettings {
+            store_url: format!("sqlite://{}", folder.join("shared.db").display()),
+            addr: ([127, 0, 0, 1], free_port()).into(),
+            admin_key: None,
+        };
+        let (stop, served) = Self::serve(&settings).await;
+        Self {
+            settings,
+            stop,
+            served,
+        }
+    }
+
+    async fn serve(settings: &ServerSettings) -> (CancellationToken, tokio::task::JoinHandle<()>) {
+        let server = Server::bind(settings.clone()).await.unwrap();
+        let stop = CancellationToken::new();
+        let served = tokio::spawn({
+            let stopped = stop.clone().cancelled_owned();
+            async move {
+                server.serve(stopped).await.unwrap();
+            }
+        });
+        (stop, served)
+    }
+
+    async fn restart(&mut self) {
+        self.stop.cancel();
+        (&mut self.served).await.unwrap();
+        (self.stop, self.served) = Self::serve(&self.settings).await;
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.settings.addr)
+    }
+}
+
+/// An agent that restarts at the same address.
+struct Replica {
+    name: &'static str,
+    port: u16,
+    agent: Option<Agent>,
+    /// Warnings and errors of earlier processes, by kind.
+    logged: BTreeMap<String, usize>,
+}
+
+struct World {
+    project: Project,
+    endpoint: Counting,
+    config_database: ConfigDatabase,
+    store_url: Option<String>,
+    replicas: Vec<Replica>,
+    http: Client,
+    random: fastrand::Rng,
+    /// The manual runs: their batches.
+    batches: BTreeSet<String>,
+    erased: usize,
+}
+
+impl World {
+    async fn new(store_url: Option<String>) -> Self {
+        let endpoint = Counting::default();
+        let purpose = json!({"handler": "webhook", "url": endpoint.serve(Duration::from_millis(5)).await,
+            "allow_private_addresses": true});
+        let project = Project::new(purpose, json!({}));
+        let records: Vec<String> = (0..RECORDS)
+            .map(|n| json!({"id": format!("r{n}")}).to_string())
+            .collect();
+        project.write("batch/records.ndjson", &records.join("\n"));
+        let posts = json!({"job_id": "posts", "type": "individual_batch", "purpose_id": "write",
+            "preference_based": true, "feature_type": "posts",
+            "default_preferences": {"frequency": "daily"}});
+        let each_minute = json!({"job_id": "each_minute", "type": "individual_batch", "purpose_id": "write",
+            "schedule": {"cron": "* * * * *"}, "source": {"file": "records.ndjson"}, "catch_up": {"policy": "all"}});
+        let jobs = json!({"jobs": [posts, each_minute]});
+        project.write("batch/batch_config.json", &jobs.to_string());
+        let config_database = ConfigDatabase::start(project.path()).await;
+        let names: &[&str] = match store_url {
+            Some(_) => &["first", "second"],
+            None => &["only"],
+        };
+        let replica = |name: &&'static str| Replica {
+            name,
+            port: free_port(),
+            agent: None,
+            logged: BTreeMap::new(),
+        };
+        let mut world = Self {
+            replicas: names.iter().map(replica).collect(),
+            project,
+            endpoint,
+            config_database,
+            store_url,
+            http: Client::new(),
+            random: fastrand::Rng::with_seed(11),
+            batches: BTreeSet::new(),
+            erased: 0,
+        };
+        world.import(0..TENANTS).await;
+        for place in 0..world.replicas.len() {
+            world.start(place);
+        }
+        world
+    }
+
+    fn start(&mut self, place: usize) {
+        let replica = &mut self.replicas[place];
+        let mut command = self.project.command();
+        command
+            .env("CONFIG_SERVICE_URL", self.config_database.url())
+            .env(
+                "CONFIG_LAST_KNOWN_GOOD_PATH",
+                self.project.path().join(replica.name),
+            )
+            .env("BATCH_HTTP_ADDR", format!("127.0.0.1:{}", replica.port))
+            .env("BATCH_CHUNK_SIZE", "50")
+            .env("BATCH_LOG", "warn")
+            .env("BATCH_LOG_FORMAT", "json")
+            .arg("run");
+        if let Some(url) = &self.store_url {
+            command.env("BATCH_STORE_URL", url);
+        }
+        replica.agent = Some(Agent::start(command));
+    }
+
+    /// Ends an agent, and keeps what it has logged.
+    fn end(&mut self, place: usize, kill: bool) {
+        let replica = &mut self.replicas[place];
+        let agent = replica.agent.take().unwrap();
+        for line in agent.log() {
+            *replica.logged.entry(kind_of(&line)).or_default() += 1;
+        }
+        if kill {
+            agent.kill();
+        } else {
+            assert!(agent.terminate().success());
+        }
+    }
+
+    fn agent(&self) -> &Agent {
+        self.replicas[0].agent.as_ref().unwrap()
+    }
+
+    async fn config(&self, method: Method, path: &str, body: String) {
+        let url = format!("{}/api/v1/{path}", self.config_database.url());
+        let answer = self.http.request(method, url).body(body).send().await;
+        let answer = answer.unwrap();
+        let status = answer.status();
+        assert!(
+            status.is_success(),
+            "{path}: {status}: {}",
+            answer.text().await.unwrap()
+        );
+    }
+
+    fn preference(&mut self) -> Value {
+        json!({"enabled": true, "frequency": "monthly", "day_of_month": 1, "preferred_time": "03:00",
+            "template_overrides": {"tone": format!("tone {}", self.random.u32(..1_000))}})
+    }
+
+    async fn import(&mut self, tenants: std::ops::Range<usize>) {
+        let mut lines = Vec::new();
+        for tenant in tenants {
+            let posts = self.preference();
+            let line = json!({"tenant_id": tenant_id(tenant), "config_key": "feature_preferences",
+                "updated_at": "2026-01-01T00:00:00Z", "config_value": {"posts": posts}});
+            lines.push(line.to_string());
+        }
+        self.config(Method::POST, "preferences/import", lines.join("\n"))
+            .await;
+    }
+
+    async fn edit(&mut self) {
+        let posts = self.preference();
+        let tenant = tenant_id(self.random.usize(..TENANTS));
+        let path = format!("tenants/{tenant}/configs/feature_preferences");
+        let body = json!({"config_value": {"posts": posts}});
+        self.config(Method::PUT, &path, body.to_string()).await;
+    }
+
+    /// Runs the job for all its tenants. The key makes it one run, however often it is asked for.
+    async fn trigger(&mut self) {
+        let key = Uuid::from_u128(self.random.u128(..)).to_string();
+        let began = Instant::now();
+        loop {
+            let replica = &self.replicas[self.random.usize(..self.replicas.len())];
+            let call = self
+                .http
+                .post(format!(
+                    "http://127.0.0.1:{}/api/v1/jobs/posts/trigger",
+                    replica.port
+                ))
+                .header("Idempotency-Key", &key)
+                .send();
+            if let Ok(answer) = call.await
+                && answer.status().is_success()
+                && let Ok(queued) = answer.json::<Value>().await
+            {
+                let batch = queued["batch_id"].as_str().unwrap();
+                self.batches.insert(batch.to_owned());
+                return;
+            }
+            assert!(began.elapsed() < TEST_TIMEOUT, "no agent takes a run");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Somebody looks at what there is.
+    async fn look(&self) {
+        for path in ["/", "/jobs", "/batches", "/metrics", "/api/v1/findings"] {
+            let answer = self
+                .http
+                .get(format!("{}{path}", self.agent().api()))
+                .send()
+                .await;
+            let status = answer.unwrap().status();
+            assert!(!status.is_server_error(), "{path}: {status}");
+        }
+    }
+
+    /// One step of what happens at once; only `gently` leaves every process alive.
+    async fn step(&mut self, gently: bool) {
+        match self.random.u32(..100) {
+            0..30 => self.edit().await,
+            30..36 => {
+                let first = self.random.usize(..TENANTS - 50);
+                self.import(first..first + 50).await;
+            }
+            36..50 => self.trigger().await,
+            50..70 => self.look().await,
+            70..76 if !gently => {
+                let place = self.random.usize(..self.replicas.len());
+                let kill = self.random.bool();
+                self.end(place, kill);
+                tokio::time::sleep(Duration::from_millis(self.random.u64(..2_000))).await;
+                self.start(place);
+            }
+            76..79 if !gently => self.config_database.restart().await,
+            79..82 if !gently => {
+                if let Some(url) = &self.store_url {
+                    disconnect_all(url).await;
+                }
+            }
+            _ => tokio::time::sleep(Duration::from_millis(self.random.u64(..1_000))).await,
+        }
+    }
+
+    fn resident_kib(&self) -> u64 {
+        let of = |replica: &Replica| {
+            let pid = replica.agent.as_ref().unwrap().pid();
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+            let line = status
+                .lines()
+                .find(|line| line.starts_with("VmRSS"))
+                .unwrap();
+            line.split_whitespace()
+                .nth(1)
+                .unwrap()
+                .parse::<u64>()
+                .unwrap()
+        };
+        self.replicas.iter().map(of).sum()
+    }
+}
+
+/// What is over, and what it has come to.
+struct Sums {
+    /// Runs that are over.
+    runs: u64,
+    /// Those that succeeded.
+    succeeded: u64,
+}
+
+impl World {
+    /// Waits until all runs are over, and sums them up.
+    async fn sums(&self) -> Sums {
+        let agent = self.agent();
+        let began = Instant::now();
+        let batches = loop {
+            let batches = agent.all("/api/v1/batches", "batches").await;
+            if batches.iter().all(|batch| batch["status"] == "completed") {
+                break batches;
+            }
+            assert!(
+                began.elapsed() < Duration::from_mins(5),
+                "runs are not over"
+            );
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        };
+        let ids: BTreeSet<&str> = batches
+            .iter()
+            .filter_map(|batch| batch["batch_id"].as_str())
+            .collect();
+        assert!(
+            self.batches.iter().all(|id| ids.contains(id.as_str())),
+            "a manual run is lost"
+        );
+        let mut sums = Sums {
+            runs: 0,
+            succeeded: 0,
+        };
+        let mut minutes = BTreeSet::new();
+        for batch in &batches {
+            let progress = &batch["progress"];
+            let number = |name: &str| progress[name].as_u64().unwrap();
+            sums.runs += number("total");
+            sums.succeeded += number("succeeded");
+            if batch["job_id"] == "each_minute" {
+                assert_eq!(
+                    (number("total"), number("failed")),
+                    (RECORDS as u64, 0),
+                    "{batch}"
+                );
+                let due: DateTime<Utc> = batch["scheduled_at"].as_str().unwrap().parse().unwrap();
+                assert!(minutes.insert(due.timestamp() / 60), "twice: {batch}");
+            }
+        }
+        let (first, last) = (minutes.first().unwrap(), minutes.last().unwrap());
+        let missing: Vec<i64> = (*first..=*last)
+            .filter(|minute| !minutes.contains(minute))
+            .collect();
+        assert!(missing.is_empty(), "minutes without a run: {missing:?}");
+        sums
+    }
+}
+
+fn tenant_id(number: usize) -> String {
+    format!("t{number:04}")
+}
+
+/// What a warning or an error is about: its message up to what differs.
+fn kind_of(line: &str) -> String {
+    let entry: Value = serde_json::from_str(line).unwrap_or_default();
+    let message = entry["message"].as_str().unwrap_or(line);
+    let kind = message.split([':', '`', '(']).next().unwrap_or_default();
+    let words = kind
+        .split_whitespace()
+        .filter(|word| !word.contains(|c: char| c.is_ascii_digit()));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// The growth of values over time, in units a minute, by least squares.
+fn slope(samples: &[(f64, f64)]) -> f64 {
+    let count = samples.len() as f64;
+    let mean = |of: fn(&(f64, f64)) -> f64| samples.iter().map(of).sum::<f64>() / count;
+    let (minutes, values) = (mean(|sample| sample.0), mean(|sample| sample.1));
+    let with = |of: &dyn Fn(&(f64, f64)) -> f64| samples.iter().map(of).sum::<f64>();
+    let across = with(&|sample| (sample.0 - minutes) * (sample.1 - values));
+    let along = with(&|sample| (sample.0 - minutes).powi(2));
+    across / along
+}
+
+/// Bytes of the files below a folder.
+fn bytes(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => bytes(&entry.path()),
+            Ok(metadata) => metadata.len(),
+            // It has gone meanwhile.
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+/// What operators see in the log when processes are killed, connections end and the Config Database restarts.
+const KNOWN: &[&str] = &[
+    "Failed to acquire scheduler leadership, retrying in s",
+    "Failed to listen for new work, polling instead",
+    "The store failed",
+    "error occurred while testing the connection on-release",
+];
+
+async fn soak(store: &str, store_url: Option<String>) {
+    let minutes = number("SOAK_MINUTES", 1);
+    let length = Duration::from_mins(minutes as u64);
+    let began = Instant::now();
+    let mut world = World::new(store_url).await;
+    let mut steps = 0;
+    while began.elapsed() < length / 2 {
+        world.step(false).await;
+        steps += 1;
+    }
+    // Every process lives on from here, so that its memory can be compared with itself.
+    let mut memory = Vec::new();
+    while began.elapsed() < length {
+        world.step(true).await;
+        steps += 1;
+        let minute = began.elapsed().as_secs_f64() / 60.0;
+        memory.push((minute, world.resident_kib() as f64 / 1024.0));
+    }
+    let sums = world.sums().await;
+    let (called_for, more) = world.endpoint.counts();
+    let settled = memory.split_off(memory.len() / 3);
+    let growth = slope(&settled);
+    let files = bytes(world.project.path()) / 1024;
+    for place in 0..world.replicas.len() {
+        world.end(place, false);
+    }
+    let mut logged: BTreeMap<String, usize> = BTreeMap::new();
+    for replica in &world.replicas {
+        for (kind, times) in &replica.logged {
+            *logged.entry(kind.clone()).or_default() += times;
+        }
+    }
+    println!(
+        "{store}, {minutes} min: {steps} steps, {} runs, {} succeeded, {called_for} called for, {more} calls more; memory {:.1} MiB, \
+         growing by {growth:.3} MiB a minute; files {files} KiB; logged: {logged:#?}",
+        sums.runs,
+        sums.succeeded,
+        settled.last().unwrap().1,
+    );
+    assert_eq!((sums.succeeded, called_for as u64), (sums.runs, sums.runs));
+    let unknown: Vec<&String> = logged
+        .keys()
+        .filter(|kind| !KNOWN.contains(&kind.as_str()))
+        .collect();
+    assert!(unknown.is_empty(), "unknown in the log: {unknown:#?}");
+    // A minute is too short to tell growth from warming up.
+    assert!(
+        minutes < 10 || growth < 0.2,
+        "memory grows by {growth} MiB a minute"
+    );
+}
+
+#[tokio::test]
+async fn everything_at_once_loses_and_doubles_nothing_on_sqlite() {
+    soak("SQLite", None).await;
+}
+
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
+#[tokio::test]
+async fn everything_at_once_loses_and_doubles_nothing_on_postgresql() {
+    soak("PostgreSQL", Some(database().await)).await;
+}
