@@ -35,6 +35,7 @@ test: setup ## Set up what the tests need and run every test
 	tests/with-postgres.sh tests/openapi.sh
 	python3 tests/reference.py --check
 	tests/container.sh
+	tests/package.sh
 
 setup: ## Install what the tests need from Debian's packages, where it is missing
 	@tests/setup.sh test
@@ -51,13 +52,13 @@ lint: ## Check words, format, lints and documentation
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --all-features
 
 dependencies: ## Check licences, sources and bans of what is depended on, and that all of it is used
-	@tests/tools.sh
+	@tests/tools.sh cargo-deny cargo-machete
 	cargo fetch --locked # Of every platform: a build fetches only its own.
 	target/tools/bin/cargo-deny --offline --all-features check bans licenses sources
 	target/tools/bin/cargo-machete
 
 coverage: ## Measure how much of the domain and the use cases their own tests run
-	@tests/tools.sh
+	@tests/tools.sh cargo-tarpaulin
 	target/tools/bin/cargo-tarpaulin --engine llvm --locked --packages punctual-domain --packages punctual-application \
 		--all-features --lib --include-files 'crates/domain/src/*' --include-files 'crates/application/src/*' \
 		--exclude-files 'crates/application/src/testing/*' --target-dir target/coverage --skip-clean --fail-under 80

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs from Debian's packages what is missing here for one of two tasks, and says what it installs:
 #   tests/setup.sh build   what `make run` needs: a linker, the headers of the C library, certificates for the registry
-#   tests/setup.sh test    that, and what the tests run: PostgreSQL, Chromium, Prometheus, Python, faketime and buildah
+#   tests/setup.sh test    that, and what the tests run: PostgreSQL, Chromium, Prometheus, Python, faketime, buildah
+#                          and lintian
 # Installs nothing, and asks nothing of the network, where nothing is missing.
 set -eu
 
@@ -45,6 +46,8 @@ find_missing() {
     need buildah buildah
     need mmdebstrap mmdebstrap
     need ip iproute2
+    need lintian lintian
+    need dpkg-shlibdeps dpkg-dev
     /usr/bin/python3 -c 'import yaml' 2>/dev/null || missing="$missing python3-yaml"
     has_postgresql || missing="$missing postgresql"
 }

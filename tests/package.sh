@@ -1,0 +1,145 @@
+#!/usr/bin/env bash
+# Makes the Debian package from the programs that `cargo test` has left in target/debug, installs it on a clean Debian in a
+# folder, runs both programs there as their units say, upgrades, removes and purges it. Works in memory (1.5 GB) and in
+# namespaces of its own, so nothing is left behind but the clean Debian, in target/package. Users other than root need
+# subordinate ids (/etc/subuid).
+#
+# Not covered: systemd itself, which does not run in a folder. It checks the units, and what they deny.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. tests/debian.sh
+. tests/packing.sh
+target=$PWD/target/package
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+
+fail() {
+    echo "$1" >&2
+    exit 1
+}
+
+make_clean_debian() {
+    mount -t tmpfs debian /mnt
+    make_debian /mnt/root --variant=minbase --include=adduser,ca-certificates,systemd
+    tar -C /mnt/root --one-file-system --exclude './var/cache/apt/*' -cf "$target/debian.tar.new" .
+    mv "$target/debian.tar.new" "$target/debian.tar"
+}
+
+in_root() { chroot "$root" "$@"; }
+
+# `setting UNIT NAME`: what the unit says.
+setting() { sed -n "s/^$2=//p" "$root/usr/lib/systemd/system/$1.service"; }
+
+# Starts a unit's program, as its user, in its folder, with its environment file; the process is $running.
+start() {
+    local unit=$1 user
+    user=$(setting "$unit" User)
+    # shellcheck disable=SC2046  # a variable per word
+    chroot "$root" env -i $(grep -v '^#' "$root$(setting "$unit" EnvironmentFile)") setpriv --reuid "$user" --regid "$user" --init-groups \
+        --no-new-privs --bounding-set=-all sh -c 'umask "$1" && cd "$2" && exec "$3"' sh "$(setting "$unit" UMask)" \
+        "$(setting "$unit" WorkingDirectory)" "$(setting "$unit" ExecStart)" 2>"$root/$unit.log" &
+    running=$!
+}
+
+# `ready PORT UNIT`
+ready() {
+    local ask="import urllib.request; urllib.request.urlopen('http://127.0.0.1:$1/health/ready')"
+    for _ in $(seq 100); do
+        if /usr/bin/python3 -c "$ask" 2>/dev/null; then return; fi
+        sleep 0.1
+    done
+    cat "$root/$2.log" >&2
+    fail "$2 is not ready after 10 s"
+}
+
+# `has MODE OWNER FILE`
+has() { [ "$(in_root stat --format '%a %U:%G' "$3")" = "$1 $2" ] || fail "$3 is not $1 $2: $(in_root ls -ld "$3")"; }
+
+install_deb() { in_root env DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes apt-get install -y -qq "/$1" >/dev/null; }
+
+check() {
+    local result unit
+    root=/mnt
+    mount -t tmpfs debian "$root"
+    tar -C "$root" -xf "$target/debian.tar"
+    cp "$target"/*.deb "$root"
+    mount -t proc proc "$root/proc"
+    mount --rbind /dev "$root/dev"
+    ip link set lo up
+
+    install_deb old.deb
+    has 640 root:punctual /etc/punctual/agent.env
+    has 640 root:punctual /etc/punctual/config-service.env
+    has 700 punctual:punctual /var/lib/punctual
+    for unit in punctual-agent punctual-config-service; do
+        in_root systemd-analyze verify --man=no "$unit.service"
+        in_root systemd-analyze security --offline=true --threshold=20 "$unit.service" >"$root/security" 2>&1 ||
+            { cat "$root/security" >&2; fail "$unit.service denies too little"; }
+        if in_root systemctl is-enabled --quiet "$unit.service"; then fail "$unit is enabled before the jobs were looked at"; fi
+    done
+
+    start punctual-agent
+    ready 8080 punctual-agent
+    in_root punctual-agent trigger greetings --tenant ann --allow-unknown --yes --wait >/dev/null
+    result=$(in_root punctual-agent results --tenant ann --json)
+    grep -q 'Hello, ann!' <<<"$result" || fail "the job of the package has another result: $result"
+    kill "$running"
+    wait "$running" || fail "punctual-agent ends with $? on SIGTERM"
+    has 600 punctual:punctual /var/lib/punctual/punctual.db
+    start punctual-config-service
+    ready 8000 punctual-config-service
+    kill "$running"
+    wait "$running" || fail "punctual-config-service ends with $? on SIGTERM"
+
+    echo "BATCH_LOG=debug" >>"$root/etc/punctual/agent.env"
+    sed -i 's/09:00/10:30/' "$root/etc/punctual/batch/batch_config.json"
+    install_deb new.deb
+    [ "$(in_root dpkg-query --show --showformat '${Version}' punctual)" = "$version-2" ] || fail "the upgrade has another version"
+    grep -q BATCH_LOG=debug "$root/etc/punctual/agent.env" || fail "an upgrade has changed agent.env"
+    grep -q 10:30 "$root/etc/punctual/batch/batch_config.json" || fail "an upgrade has changed batch_config.json"
+    has 640 root:punctual /etc/punctual/agent.env
+    start punctual-agent
+    ready 8080 punctual-agent
+    in_root punctual-agent results --tenant ann --json | grep -q 'Hello, ann!' || fail "the result is gone after an upgrade"
+    kill "$running"
+    wait "$running" || true
+
+    in_root apt-get remove -y -qq punctual >/dev/null
+    if [ -e "$root/usr/bin/punctual-agent" ]; then fail "the program is there after it was removed"; fi
+    grep -q 10:30 "$root/etc/punctual/batch/batch_config.json" || fail "the jobs are gone after the package was removed"
+    has 600 punctual:punctual /var/lib/punctual/punctual.db
+    in_root apt-get purge -y -qq punctual >/dev/null
+    rm "$root"/punctual-*.log
+    result=$(cd "$root" && find . -xdev -name '*punctual*')
+    [ -z "$result" ] || fail "purged, but still there: $result"
+}
+
+case ${1:-} in
+--debian) make_clean_debian ;;
+--check) check ;;
+*)
+    as_root=()
+    if [ "$(id -u)" != 0 ]; then as_root=(buildah unshare); fi
+    alone=("${as_root[@]}" unshare --mount --pid --fork --kill-child --mount-proc)
+    "${alone[@]}" true || fail "The package is tried in namespaces of its own, and this machine does not allow them"
+    tests/tools.sh cargo-deb
+    mkdir -p "$target/release"
+    echo "The Debian package:"
+    began=$SECONDS
+    [ -s "$target/debian.tar" ] || "${alone[@]}" "$0" --debian
+    echo "    Debian for it: $((SECONDS - began)) s"
+    began=$SECONDS
+    for program in punctual-agent punctual-config-service; do
+        strip -o "$target/release/$program" "target/debug/$program"
+    done
+    pack_texts "$target/release"
+    make_deb "$target" "$version-1" "$target/old.deb" --fast
+    make_deb "$target" "$version-2" "$target/new.deb" --fast
+    echo "    made twice: $((SECONDS - began)) s"
+    began=$SECONDS
+    lintian --allow-root --fail-on error --suppress-tags initial-upload-closes-no-bugs "$target/old.deb"
+    echo "    lintian: $((SECONDS - began)) s"
+    began=$SECONDS
+    "${alone[@]}" --net "$0" --check
+    echo "    installed, run, upgraded, removed and purged: $((SECONDS - began)) s"
+    ;;
+esac

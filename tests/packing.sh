@@ -1,0 +1,26 @@
+# Sourced by scripts that pack the two programs.
+
+# `pack_texts FOLDER`: completions and manual pages of the programs in FOLDER, as files in FOLDER/package.
+pack_texts() {
+    local agent=$1/punctual-agent texts=$1/package
+    rm -rf "$texts"
+    mkdir -p "$texts/man"
+    "$agent" man --to "$texts/man" >/dev/null
+    gzip -9n "$texts"/man/*
+    "$agent" completions bash >"$texts/punctual-agent"
+    "$agent" completions zsh >"$texts/_punctual-agent"
+    "$agent" completions fish >"$texts/punctual-agent.fish"
+}
+
+# `make_deb TARGET VERSION FILE [OPTION...]`: the Debian package of the programs in TARGET/release, after pack_texts, and more
+# options of cargo-deb.
+make_deb() {
+    local target=$1 version=$2 file=$3 day
+    shift 3
+    day=$(LC_ALL=C date --utc --rfc-email ${SOURCE_DATE_EPOCH:+--date="@$SOURCE_DATE_EPOCH"})
+    printf 'punctual (%s) unstable; urgency=medium\n\n  * Release of this version.\n\n -- %s  %s\n' "$version" \
+        "$(sed -n 's/^maintainer = "\(.*\)"/\1/p' bins/agent/Cargo.toml)" "$day" |
+        gzip -9n >"$target/release/package/changelog.Debian.gz"
+    CARGO_TARGET_DIR=$target target/tools/bin/cargo-deb deb --quiet --no-build --no-strip --locked --offline \
+        --package punctual-agent --deb-version "$version" --output "$file" "$@" >/dev/null
+}
