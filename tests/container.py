@@ -5,6 +5,7 @@ with the environment, command, ports and grace period of that file. Every contai
 no capabilities. Not covered: `--scale`, because the containers share one network, and the image of PostgreSQL.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -47,7 +48,7 @@ class Container:
         hosts = ["--add-host=postgres:127.0.0.1", f"--add-host=config:{ADDRESS}"]
         self.id = output("buildah", "from", "--pull-never", "--cap-drop=all", *hosts, "localhost/punctual")
         root = output("buildah", "mount", self.id)
-        self.execute("true")  # Buildah makes its mount points.
+        self.execute("punctual-agent", "--version")  # Buildah makes its mount points.
         output("mount", "--bind", root, root)
         output("mount", "-o", "remount,bind,ro", root)
         output("mount", "-t", "tmpfs", "run", f"{root}/run")  # Buildah writes a file here at each start.
@@ -64,10 +65,19 @@ class Container:
         return process.returncode, said
 
     def __enter__(self):
-        # The shell prints its process id, then becomes the program.
-        self.process = self.run("sh", "-c", 'echo $$; exec "$0" "$@"', *self.command)
-        self.pid = int(self.process.stdout.readline())
+        self.process = self.run(*self.command)
+        until(f"{self.command} runs", self.has_begun)
         return self
+
+    def has_begun(self):
+        """Whether the program runs, as what process: the namespace of tests/container.sh has no other of this program yet."""
+        for process in pathlib.Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if os.path.basename(os.readlink(process / "exe")) == self.command[0]:
+                    self.pid = int(process.name)
+                    return True
+        assert self.process.poll() is None, f"{self.command} ends with {self.process.returncode} at once"
+        return False
 
     def __exit__(self, failed, *_):
         if failed:

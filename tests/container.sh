@@ -3,9 +3,9 @@
 # runs its containers as compose.yaml and deployment.md say (tests/container.py). Works in memory (1.5 GB) and in namespaces
 # of its own, so nothing is left behind. Users other than root need subordinate ids (/etc/subuid), which Debian gives them.
 #
-# Not covered: the two images that the Dockerfile names, and compiling in the first. Both are replaced by one Debian of this
-# machine's release, on which the programs were linked, and `cargo` by a stand-in that hands the programs over: compiling
-# would take as long again as all other tests. The stand-in checks that the context has every file the compiler has read.
+# Not covered: the image that the Dockerfile builds in, and compiling there. It is replaced by a Debian of this machine's
+# release, on which the programs were linked, and `cargo` by a stand-in that hands the programs over: compiling would take as
+# long again as all other tests. The stand-in checks that the context has every file the compiler has read.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/debian.sh
@@ -45,9 +45,7 @@ without=(--dpkgopt='path-exclude=/usr/share/'{doc,locale,man}'/*')
 step "Debian for it" make_debian "$(buildah mount "$base")" --variant=apt "${without[@]}" --aptopt='Acquire::Languages "none"' \
     --hook-dir=/usr/share/mmdebstrap/hooks/maybe-merged-usr
 step "its base" buildah commit --rm "$base" base
-for image in $(sed -n 's/^FROM \([^ ]*\).*/\1/p' "$dockerfile"); do
-    buildah tag base "docker.io/library/$image"
-done
+buildah tag base "docker.io/library/$(sed -n 's/^FROM \([^ ]*\) AS build$/\1/p' "$dockerfile")"
 
 # The stand-in for cargo, what it hands over, and the files that it asks for.
 mkdir "$folder/sbin"
@@ -74,6 +72,11 @@ done
     if [ -f "$file" ]; then echo "$file"; fi
 done >"$folder/sbin/sources"
 step "the image" buildah build --pull-never --volume "$folder/sbin:/usr/local/sbin:ro" --file "$dockerfile" --tag punctual .
+buildah push --quiet --format oci punctual "oci-archive:$folder/image.tar"
+size=$(($(stat --format %s "$folder/image.tar") / 1000000))
+rm "$folder/image.tar"
+echo "    to pull, with programs that are not optimised: $size MB"
+[ "$size" -lt 80 ] || { echo "The image is larger than 80 MB" >&2; exit 1; }
 
 # In a network of their own the containers listen on the very ports that the files name.
 step "its containers" unshare --net sh -c \
