@@ -1,6 +1,8 @@
-# Sourced by scripts that pack the two programs.
+# Sourced by scripts that pack the two programs, in the root of the repository or of a copy.
 
-# `pack_texts FOLDER`: completions and manual pages of the programs in FOLDER, as files in FOLDER/package.
+PATH="$PWD/target/tools/bin:$PATH"
+
+# `pack_texts FOLDER`: completions, manual pages and the licences of what is linked, for the programs in FOLDER, in FOLDER/package.
 pack_texts() {
     local agent=$1/punctual-agent texts=$1/package
     rm -rf "$texts"
@@ -10,6 +12,7 @@ pack_texts() {
     "$agent" completions bash >"$texts/punctual-agent"
     "$agent" completions zsh >"$texts/_punctual-agent"
     "$agent" completions fish >"$texts/punctual-agent.fish"
+    /usr/bin/python3 tests/components.py licences | gzip -9n >"$texts/third-party-licences.txt.gz"
 }
 
 # `make_deb TARGET VERSION FILE [OPTION...]`: the Debian package of the programs in TARGET/release, after pack_texts, and more
@@ -21,6 +24,6 @@ make_deb() {
     printf 'punctual (%s) unstable; urgency=medium\n\n  * Release of this version.\n\n -- %s  %s\n' "$version" \
         "$(sed -n 's/^maintainer = "\(.*\)"/\1/p' bins/agent/Cargo.toml)" "$day" |
         gzip -9n >"$target/release/package/changelog.Debian.gz"
-    CARGO_TARGET_DIR=$target target/tools/bin/cargo-deb deb --quiet --no-build --no-strip --locked --offline \
+    CARGO_TARGET_DIR=$target cargo deb --quiet --no-build --no-strip --locked \
         --package punctual-agent --deb-version "$version" --output "$file" "$@" >/dev/null
 }
