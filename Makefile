@@ -3,7 +3,7 @@
 DEMO := var/demo
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 run: ## Run the agent on the sample preferences beside a shop and a mailbox, catching up with the last day
 	@tests/setup.sh build
@@ -24,7 +24,7 @@ reference: ## Write docs/reference from what the code says of itself
 	python3 tests/reference.py
 
 book: ## Make a site of the documents in target/book/site, and check its links
-	@tests/tools.sh
+	@tests/tools.sh mdbook
 	python3 tests/book.py
 
 # Many tests wait for a process: two for each core take half as long as one.
@@ -37,6 +37,19 @@ test: setup ## Set up what the tests need and run every test
 	tests/container.sh
 	tests/package.sh
 	tests/kubernetes.sh
+
+package: setup ## Make the Debian package, and try it on a clean Debian
+	cargo build --locked --bins
+	tests/package.sh
+
+release: ## Make the files of a release from what is committed, in target/release-files
+	@tests/setup.sh test
+	tests/release.sh
+
+release-check: ## Make a release twice, compare the files, and try its Debian package (compiles everything twice)
+	@tests/setup.sh test
+	tests/reproducible.sh
+	tests/package.sh target/release-build/release
 
 setup: ## Install what the tests need from Debian's packages, where it is missing
 	@tests/setup.sh test
@@ -68,4 +81,4 @@ clean: ## Remove what was built and what the demo stored
 	cargo clean
 	rm -rf var
 
-.PHONY: help run scoreboard screenshots reference book test setup fresh lint dependencies coverage clean
+.PHONY: help run scoreboard screenshots reference book test package release release-check setup fresh lint dependencies coverage clean

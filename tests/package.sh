@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Makes the Debian package from the programs that `cargo test` has left in target/debug, installs it on a clean Debian in a
-# folder, runs both programs there as their units say, upgrades, removes and purges it. Works in memory (1.5 GB) and in
-# namespaces of its own, so nothing is left behind but the clean Debian, in target/package. Users other than root need
-# subordinate ids (/etc/subuid).
+# Makes the Debian package from the programs in a folder, installs it on a clean Debian in another, runs both programs there as
+# their units say, upgrades, removes and purges it. Works in memory (1.5 GB) and in namespaces of its own; what it makes, and the
+# clean Debian, is in target/package. Users other than root need subordinate ids (/etc/subuid).
+#   tests/package.sh [PROGRAMS]   target/debug, where `cargo test` leaves them
 #
 # Not covered: systemd itself, which does not run in a folder. It checks the units, and what they deny.
 set -euo pipefail
@@ -129,7 +129,7 @@ case ${1:-} in
     echo "    Debian for it: $((SECONDS - began)) s"
     began=$SECONDS
     for program in punctual-agent punctual-config-service; do
-        strip -o "$target/release/$program" "target/debug/$program"
+        strip -o "$target/release/$program" "${1:-target/debug}/$program"
     done
     pack_texts "$target/release"
     make_deb "$target" "$version-1" "$target/old.deb" --fast
