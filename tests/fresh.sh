@@ -52,8 +52,8 @@ mount_all() {
     mount -t proc proc "$root/proc"
     mount --rbind /dev "$root/dev"
     mount --rbind /sys "$root/sys"
-    mkdir -p target var "$cargo_home" "$kept"/{archives/partial,clients,model,schemathesis,recurrence} \
-        target/{clients,model,schemathesis,recurrence}
+    mkdir -p target var "$cargo_home" "$kept"/{archives/partial,clients,model,schemathesis,recurrence,kubernetes} \
+        target/{clients,model,schemathesis,recurrence,kubernetes}
     mount --bind "$repository" "$root$repository"
     mount -o remount,bind,ro "$root$repository"
     mount --bind target "$root$repository/target"
@@ -62,6 +62,7 @@ mount_all() {
     mount --bind "$kept/model" "$root$repository/target/model"
     mount --bind "$kept/schemathesis" "$root$repository/target/schemathesis"
     mount --bind "$kept/recurrence" "$root$repository/target/recurrence"
+    mount --bind "$kept/kubernetes" "$root$repository/target/kubernetes"
     mount --bind "$kept/archives" "$root/var/cache/apt/archives"
     mount --bind "$sysroot" "$root$sysroot"
     mount -o remount,bind,ro "$root$sysroot"

