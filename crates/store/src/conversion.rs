@@ -18,11 +18,6 @@ const ROWS_PER_PORTION: u32 = 5_000;
 /// How often the log says how far it is.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Whether there is the earlier table: of each database, the question that it understands.
-const EXISTS_IN_FILE: &str =
-    "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = $1)";
-const EXISTS_ON_SERVER: &str = "SELECT EXISTS (SELECT 1 FROM pg_class WHERE oid = to_regclass($1))";
-
 const PORTION: &str = "SELECT i.tenant_id, i.job_id, i.occurrence, n.run, i.chunk, i.status, i.attempts, i.preference, i.output,
          i.error, i.started_at, i.finished_at, i.again
      FROM (SELECT * FROM @item_results WHERE tenant_id >= $1 AND (tenant_id, job_id, occurrence) > ($1, $2, $3)
@@ -114,13 +109,7 @@ async fn move_portion(
     transaction
         .fetch_one::<bool>("SELECT @lock($1)", lock)
         .await?;
-    let exists = if database.is_shared() {
-        EXISTS_ON_SERVER
-    } else {
-        EXISTS_IN_FILE
-    };
-    let table = database.dialect().render("@item_results");
-    if !transaction.fetch_one(exists, values![table]).await? {
+    if !transaction.has_table("@item_results").await? {
         return Ok(Portion::default());
     }
     let after = values![&*last.0, &*last.1, &*last.2, ROWS_PER_PORTION];

@@ -155,7 +155,29 @@ pub(crate) struct Connection<'c> {
     is_shared: bool,
 }
 
+impl<'c> Connection<'c> {
+    /// A connection to a database whose tables are still being brought up to date.
+    pub(crate) fn over(session: impl Session + 'c, dialect: Arc<Dialect>, is_shared: bool) -> Self {
+        Self {
+            session: Box::new(session),
+            dialect,
+            is_shared,
+        }
+    }
+}
+
 impl Connection<'_> {
+    /// Whether there is a table of ours, such as `@results`.
+    pub(crate) async fn has_table(&mut self, table: &str) -> Result<bool, StoreError> {
+        let sql = if self.is_shared {
+            "SELECT EXISTS (SELECT 1 FROM pg_class WHERE oid = to_regclass($1))"
+        } else {
+            "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = $1)"
+        };
+        let table = self.dialect.render(table);
+        self.fetch_one(sql, vec![Value::from(table)]).await
+    }
+
     /// Whether other transactions write at the same time.
     pub(crate) fn is_shared(&self) -> bool {
         self.is_shared

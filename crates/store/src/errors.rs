@@ -33,12 +33,14 @@ pub(crate) fn no_chunk(chunk: &Chunk) -> StoreError {
     StoreError::new(StoreErrorKind::NotFound, message)
 }
 
-/// The kind of the first error in the chain that belongs to a database or to the operating system.
+/// The kind of the first error in the chain that has one, or belongs to a database or to the operating system.
 fn kind_of(error: &(dyn Error + 'static)) -> StoreErrorKind {
     let chain = || std::iter::successors(Some(error), |error| (*error).source());
     let known = |error: &(dyn Error + 'static)| {
-        let of_database = error.downcast_ref().map(kind_of_sqlx);
-        of_database.or_else(|| error.downcast_ref().map(kind_of_io))
+        let ours = error.downcast_ref::<StoreError>().map(StoreError::kind);
+        let of_database = || error.downcast_ref().map(kind_of_sqlx);
+        let of_system = || error.downcast_ref().map(kind_of_io);
+        ours.or_else(of_database).or_else(of_system)
     };
     chain().find_map(known).unwrap_or_else(|| {
         if chain().any(<dyn std::error::Error + 'static>::is::<MigrateError>) {

@@ -17,6 +17,21 @@
 //!
 //! `transfer` asks the databases for their columns.
 //!
+//! # Changing the tables while agents are replaced
+//!
+//! Agents of this version and of the one before run beside each other on one store, so a migration only adds: tables, indexes,
+//! and columns with a default or `NULL`. The version before goes on writing rows without them, and reading rows of this version:
+//! give it no value that it does not know in a column that it reads. What it cannot do without (`DROP`, `RENAME`, a column
+//! without a default, a stricter `CHECK`) takes three releases:
+//!
+//! 1. *Expand*: add the new column or table. Write both, read the old one.
+//! 2. *Migrate*: read the new one and still write the old one. The migration fills the rows of earlier versions.
+//! 3. *Contract*: write the new one only. The version after drops the old one, and its migration says so in a line such as
+//!    `-- oldest program beside: 27`: the last migration of the oldest program that does without it.
+//!
+//! A migration that no earlier program may work beside names its own number; the CHANGELOG then says that all agents stop first.
+//! `tests/it/migrations.rs` reads each file and refuses what is forbidden and has no such line.
+//!
 //! # Adding a count
 //!
 //! What operators read every second must not grow with what is stored. Triggers of the database count it as it is written
@@ -28,6 +43,7 @@
 mod batch_store;
 mod chunk_queue;
 mod claims;
+mod compatibility;
 mod conditions;
 mod conversion;
 mod deliveries;
@@ -94,10 +110,12 @@ pub struct Store {
 impl Store {
     /// Opens the store at `url`, `sqlite://var/punctual.db` or `postgres://user@host/database`, creates what is missing, and
     /// brings its tables up to date. In `PostgreSQL` they stand in the schema `punctual`, or in another one that the URL
-    /// names with `?schema=`; those that an earlier version made elsewhere move there.
+    /// names with `?schema=`; those that an earlier version made elsewhere move there. Tables of a later version stay as they
+    /// are where this version may work on them.
     ///
     /// # Errors
-    /// When the URL is neither, or the store cannot be opened or written to.
+    /// When the URL is neither, the store cannot be opened or written to, or a later version has made tables that this version
+    /// cannot work on.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         #[cfg(feature = "postgres")]
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {

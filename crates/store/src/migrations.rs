@@ -3,17 +3,24 @@
 //!
 //! A migration that has been released is never edited: the database knows its checksum. Those of `SQLite` have `@` before each
 //! name of a table or an index, which does not count in the checksum. A new one is a file in the folder, and a line here.
+//! Which programs of earlier versions may work beside it: [`compatibility`].
+
+use std::sync::Arc;
 
 use sqlx::{
-    AssertSqlSafe, SqlSafeStr,
+    AssertSqlSafe, SqlSafeStr, SqlitePool,
     migrate::{Migration, MigrationType, Migrator},
 };
 #[cfg(feature = "postgres")]
 use sqlx::{Connection as _, PgConnection, PgPool};
 
-use crate::driver::Dialect;
 #[cfg(feature = "postgres")]
-use crate::{driver::Namespace, errors::BoxError};
+use crate::driver::{Namespace, postgres::PostgresSession};
+use crate::{
+    compatibility::{self, Known},
+    driver::{Connection, Dialect, sqlite::SqliteSession},
+    errors::BoxError,
+};
 
 /// The table of the migrations that have run.
 const TABLE: &str = "punctual_migrations";
@@ -49,6 +56,7 @@ const SQLITE: &[File] = files! { "sqlite":
     "0018_waiting_items"
     "0019_provider_batches"
     "0020_prepared_outputs"
+    "0026_compatibility"
 };
 
 #[cfg(feature = "postgres")]
@@ -71,6 +79,7 @@ const POSTGRES: &[File] = files! { "postgres":
     "0016_waiting_items"
     "0017_provider_batches"
     "0018_prepared_outputs"
+    "0024_compatibility"
 };
 
 /// The migration of a file. Marks do not count in its checksum.
@@ -85,8 +94,33 @@ fn migration((name, text): File) -> Migration {
     )
 }
 
-/// The migrations of a `SQLite` file.
-pub(crate) fn of_sqlite(dialect: &Dialect) -> Migrator {
+/// What this program knows of the migrations of these files.
+fn known(files: &[File]) -> Known {
+    let numbered = files.iter().map(|file| (migration(*file).version, *file));
+    let numbered: Vec<(i64, File)> = numbered.collect();
+    let last = numbered.last().map_or(0, |(number, _)| *number);
+    let since = numbered
+        .iter()
+        .find(|(_, (name, _))| name.ends_with("_compatibility"))
+        .map_or(last, |(number, _)| *number);
+    let oldest = numbered
+        .iter()
+        .filter_map(|(_, (_, text))| compatibility::oldest_beside(text));
+    Known {
+        since,
+        last,
+        oldest: oldest.fold(since, i64::max),
+    }
+}
+
+/// What this program knows of the migrations of a `SQLite` file.
+#[cfg(feature = "postgres")]
+pub(crate) fn known_of_sqlite() -> Known {
+    known(SQLITE)
+}
+
+/// Brings the tables of a `SQLite` file up to date.
+pub(crate) async fn of_sqlite(pool: &SqlitePool, dialect: &Arc<Dialect>) -> Result<(), BoxError> {
     let here = |file: &File| {
         let mut migration = migration(*file);
         migration.sql = AssertSqlSafe(dialect.render(file.1)).into_sql_str();
@@ -97,13 +131,24 @@ pub(crate) fn of_sqlite(dialect: &Dialect) -> Migrator {
         "" => TABLE.to_owned(),
         prefix => format!("{prefix}migrations"),
     };
-    migrator.dangerous_set_table_name(table);
-    migrator
+    migrator.dangerous_set_table_name(table.clone());
+    let known = known(SQLITE);
+    let mut connection = pool.acquire().await?;
+    let mut ours = Connection::over(SqliteSession::Host(&mut connection), dialect.clone(), false);
+    let is_later = compatibility::is_later(&mut ours, &table, &known).await?;
+    drop(ours);
+    migrator.set_ignore_missing(is_later);
+    migrator.run_to(known.since, &mut *connection).await?;
+    let mut ours = Connection::over(SqliteSession::Host(&mut connection), dialect.clone(), false);
+    compatibility::write(&mut ours, &known).await?;
+    drop(ours);
+    migrator.run(&mut *connection).await?;
+    Ok(())
 }
 
 /// The tables, and the migrations that made them.
 #[cfg(feature = "postgres")]
-const TABLES: [(&str, i64); 31] = [
+const TABLES: [(&str, i64); 32] = [
     (TABLE, 0),
     ("leader", 1),
     ("schedule_progress", 1),
@@ -135,11 +180,16 @@ const TABLES: [(&str, i64); 31] = [
     ("provider_batches", 17),
     ("provider_batch_calls", 17),
     ("prepared_outputs", 18),
+    ("compatibility", 24),
 ];
 
 /// Brings the tables of a `PostgreSQL` database up to date. Those that an earlier version made elsewhere move into the schema.
 #[cfg(feature = "postgres")]
-pub(crate) async fn of_postgres(pool: &PgPool, namespace: &Namespace) -> Result<(), BoxError> {
+pub(crate) async fn of_postgres(
+    pool: &PgPool,
+    namespace: &Namespace,
+    dialect: &Arc<Dialect>,
+) -> Result<(), BoxError> {
     // Its search path is changed, so it is closed afterwards.
     let mut connection = pool.acquire().await?.detach();
     if !namespace.as_str().is_empty() {
@@ -152,6 +202,17 @@ pub(crate) async fn of_postgres(pool: &PgPool, namespace: &Namespace) -> Result<
     let migrations = POSTGRES.iter().copied().map(migration).collect();
     let mut migrator = Migrator::with_migrations(migrations);
     migrator.dangerous_set_table_name(TABLE);
+    let known = known(POSTGRES);
+    let session = PostgresSession::of_host(&mut connection, dialect.clone());
+    let mut ours = Connection::over(session, dialect.clone(), true);
+    let is_later = compatibility::is_later(&mut ours, TABLE, &known).await?;
+    drop(ours);
+    migrator.set_ignore_missing(is_later);
+    migrator.run_to(known.since, &mut connection).await?;
+    let session = PostgresSession::of_host(&mut connection, dialect.clone());
+    let mut ours = Connection::over(session, dialect.clone(), true);
+    compatibility::write(&mut ours, &known).await?;
+    drop(ours);
     migrator.run(&mut connection).await?;
     connection.close().await?;
     Ok(())

@@ -1058,6 +1058,7 @@ async fn a_prefix_that_would_need_quotes_is_refused() {
     assert!(error.to_string().contains("my-shop"), "{error}");
 }
 
+mod compatibility;
 #[cfg(feature = "postgres")]
 mod on_a_server;
 mod plans;

@@ -9,8 +9,10 @@ use sqlx::{AssertSqlSafe, PgConnection, SqliteConnection};
 
 use crate::{
     Store,
+    compatibility::VERSION,
     driver::{Namespace, postgres::PostgresDriver, sqlite::SqliteDriver},
     errors::failed,
+    migrations::known_of_sqlite,
 };
 
 /// Rows that travel together.
@@ -57,7 +59,8 @@ pub struct Transferred {
 /// written to the `SQLite` store meanwhile waits, so stop the agent before.
 ///
 /// # Errors
-/// An agent is at work on the `SQLite` store, the `PostgreSQL` store is not empty, or one of them fails.
+/// An agent is at work on the `SQLite` store, a later version has added to it, the `PostgreSQL` store is not empty, or one of
+/// them fails.
 pub async fn transfer(from: &str, to: &str) -> Result<Transferred, StoreError> {
     // Both are brought up to date, with all that earlier versions left in other tables.
     for url in [from, to] {
@@ -69,6 +72,7 @@ pub async fn transfer(from: &str, to: &str) -> Result<Transferred, StoreError> {
         PostgresDriver::open(to).await?,
     );
     let mut source = from.begin_transaction().await.map_err(failed)?;
+    refuse_later_version(&mut source).await?;
     refuse_running_agents(&mut source).await?;
     let mut target = to.begin_transaction().await.map_err(failed)?;
     let search_path = format!("SET LOCAL search_path TO {}", to.schema());
@@ -103,6 +107,23 @@ pub async fn transfer(from: &str, to: &str) -> Result<Transferred, StoreError> {
     transferred.waiting = waiting.unsigned_abs();
     target.commit().await.map_err(failed)?;
     Ok(transferred)
+}
+
+/// What a later version has added would be left behind.
+async fn refuse_later_version(source: &mut SqliteConnection) -> Result<(), StoreError> {
+    let sql = "SELECT last_migration, written_by FROM compatibility";
+    let (last, version): (i64, String) = sqlx::query_as(sql)
+        .fetch_one(source)
+        .await
+        .map_err(failed)?;
+    if last <= known_of_sqlite().last {
+        return Ok(());
+    }
+    let message = format!(
+        "the tables of the SQLite store are those of Punctual {version}, of which this version, {VERSION}, does not know all; \
+         move the store with Punctual {version}"
+    );
+    Err(StoreError::new(StoreErrorKind::Incompatible, message))
 }
 
 async fn refuse_running_agents(source: &mut SqliteConnection) -> Result<(), StoreError> {

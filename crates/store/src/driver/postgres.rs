@@ -91,13 +91,14 @@ impl PostgresDriver {
         namespace: &Namespace,
         place: &str,
     ) -> Result<Self, StoreError> {
-        migrations::of_postgres(&writer, namespace)
+        let dialect = Arc::new(Dialect::new(namespace.prefix('.'), mark));
+        migrations::of_postgres(&writer, namespace, &dialect)
             .await
             .map_err(|error| cannot_open(place, error))?;
         Ok(Self {
             writer,
             reader,
-            dialect: Arc::new(Dialect::new(namespace.prefix('.'), mark)),
+            dialect,
             schema: namespace.as_str().to_owned(),
         })
     }

@@ -98,16 +98,14 @@ impl SqliteDriver {
         namespace: &Namespace,
         place: &str,
     ) -> Result<Self, StoreError> {
-        let dialect = Dialect::new(namespace.prefix('_'), mark);
-        let migrator = migrations::of_sqlite(&dialect);
-        migrator
-            .run(&writer)
+        let dialect = Arc::new(Dialect::new(namespace.prefix('_'), mark));
+        migrations::of_sqlite(&writer, &dialect)
             .await
             .map_err(|error| cannot_open(place, error))?;
         Ok(Self {
             writer,
             reader,
-            dialect: Arc::new(dialect),
+            dialect,
         })
     }
 
