@@ -5,6 +5,7 @@
 
 mod any_config;
 mod api_keys;
+mod compatibility;
 mod configs;
 mod dialect;
 mod drivers;

@@ -5,14 +5,16 @@ use std::{path::Path, time::Duration};
 use sqlx::{
     AnyConnection, AnyPool, Connection, Executor, SqlStr,
     any::{AnyConnectOptions, AnyPoolOptions},
-    migrate::{MigrateError, Migration, MigrationType, Migrator},
+    migrate::{Migration, MigrationType, Migrator},
 };
 use tokio::sync::watch;
 
-use super::{ConfigStore, StoreError, dialect::Dialect, drivers::install_drivers};
+use super::{
+    ConfigStore, StoreError, compatibility::Known, dialect::Dialect, drivers::install_drivers,
+};
 
 /// The migrations, in order: a file in each folder, and a line here. One that has been released is never edited: the database
-/// knows its checksum.
+/// knows its checksum. Which programs of earlier versions may work beside it: see `compatibility`.
 macro_rules! migrations {
     ($folder:literal) => {
         [
@@ -56,6 +58,14 @@ macro_rules! migrations {
                     "/0007_organizations.sql"
                 )),
             ),
+            (
+                "compatibility",
+                include_str!(concat!(
+                    "../../migrations/",
+                    $folder,
+                    "/0009_compatibility.sql"
+                )),
+            ),
         ]
     };
 }
@@ -78,10 +88,12 @@ LIMIT 1";
 
 impl ConfigStore {
     /// Opens the database of `url`, a file as `sqlite://var/config.db` (made with its folder where missing) or a
-    /// `PostgreSQL` database as `postgres://user:password@host/name`, and brings its tables up to date.
+    /// `PostgreSQL` database as `postgres://user:password@host/name`, and brings its tables up to date. Tables of a later version
+    /// stay as they are where this version may work on them.
     ///
     /// # Errors
-    /// When it cannot be opened or is not a Config Database. No error shows the URL: it may hold a password.
+    /// When it cannot be opened, is not a Config Database, or a later version has made tables that this version cannot work
+    /// on. No error shows the URL: it may hold a password.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         let (dialect, options) = parse(url).ok_or_else(|| {
             StoreError::new(
@@ -144,11 +156,12 @@ fn file_of(url: &str) -> &str {
 }
 
 /// Brings the tables up to date, also while other processes do the same.
-async fn migrate(pool: &AnyPool, dialect: Dialect) -> Result<(), MigrateError> {
+async fn migrate(pool: &AnyPool, dialect: Dialect) -> Result<(), StoreError> {
     let texts = match dialect {
         Dialect::Sqlite => migrations!("sqlite"),
         Dialect::Postgres => migrations!("postgres"),
     };
+    let known = Known::of(&texts);
     let migrations = texts.into_iter().zip(1..);
     let migrations = migrations.map(|((description, text), number)| {
         let text = SqlStr::from_static(text);
@@ -165,10 +178,13 @@ async fn migrate(pool: &AnyPool, dialect: Dialect) -> Result<(), MigrateError> {
         // The migrator takes no lock on SQLite.
         Dialect::Sqlite => {
             let mut transaction = pool.begin_with(dialect.begin_write()).await?;
-            migrations.run(&mut *transaction).await?;
+            known.migrate(&mut transaction, dialect, migrations).await?;
             Ok(transaction.commit().await?)
         }
-        Dialect::Postgres => migrations.run(pool).await,
+        Dialect::Postgres => {
+            let mut connection = pool.acquire().await?;
+            known.migrate(&mut connection, dialect, migrations).await
+        }
     }
 }
 

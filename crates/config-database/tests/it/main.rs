@@ -11,6 +11,7 @@ mod api;
 #[path = "../../../../bins/agent/tests/it/browser.rs"]
 #[allow(dead_code, reason = "the agent's tests use more of it")]
 mod browser;
+mod compatibility;
 mod counts;
 mod doors;
 mod embedding;
