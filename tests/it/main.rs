@@ -9,5 +9,6 @@
 mod architecture;
 mod files;
 mod hostile;
+mod migrations;
 mod simulation;
 mod whole;
