@@ -16,4 +16,5 @@ mod preview;
 mod provider_batches;
 mod server;
 mod tenant_data;
+mod wire;
 mod worker;
