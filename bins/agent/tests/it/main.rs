@@ -55,4 +55,5 @@ mod temporal;
 mod terminal;
 mod then;
 mod traces;
+mod upgrades;
 mod waiting;
