@@ -32,6 +32,7 @@ test: export RUST_TEST_THREADS ?= $(shell expr 2 '*' $$(nproc))
 test: setup ## Set up what the tests need and run every test
 	tests/with-model.sh tests/with-smtp.sh tests/with-clients.sh tests/with-engines.sh tests/with-postgres.sh cargo test --locked --workspace --all-features
 	tests/recurrence.sh
+	tests/upgrades.sh
 	tests/with-postgres.sh tests/openapi.sh
 	python3 tests/reference.py --check
 	tests/container.sh

@@ -67,6 +67,17 @@ mount_all() {
     mount --bind "$sysroot" "$root$sysroot"
     mount -o remount,bind,ro "$root$sysroot"
     mount --bind "$cargo_home" "$root$cargo_home"
+    # tests/upgrades.sh builds the last release from the history, which is elsewhere when this is a worktree.
+    local history
+    history=$(git rev-parse --path-format=absolute --git-common-dir 2>/dev/null || true)
+    case $history in
+    "" | "$repository"/*) ;;
+    *)
+        mkdir -p "$root$history"
+        mount --bind "$history" "$root$history"
+        mount -o remount,bind,ro "$root$history"
+        ;;
+    esac
 }
 
 # A command in the root, in the repository: `in_root root COMMAND...` or `in_root user COMMAND...`.
@@ -151,7 +162,7 @@ inside() {
     mount_all "$root"
     in_root root useradd --create-home newcomer
     check_user_without_sudo run gcc libc6-dev
-    check_user_without_sudo test gcc libc6-dev postgresql chromium python3-venv faketime prometheus buildah
+    check_user_without_sudo test gcc libc6-dev postgresql chromium python3-venv faketime git prometheus buildah
     check_run
     check_user_with_sudo
     step "make test, as root"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs from Debian's packages what is missing here for one of two tasks, and says what it installs:
 #   tests/setup.sh build   what `make run` needs: a linker, the headers of the C library, certificates for the registry
-#   tests/setup.sh test    that, and what the tests run: PostgreSQL, Chromium, Prometheus, Python, faketime, buildah
+#   tests/setup.sh test    that, and what the tests run: PostgreSQL, Chromium, Prometheus, Python, faketime, git, buildah
 #                          and lintian
 # Installs nothing, and asks nothing of the network, where nothing is missing.
 set -eu
@@ -38,6 +38,7 @@ find_missing() {
     has_certificates || missing="$missing ca-certificates"
     if [ "$task" = build ]; then return; fi
     need faketime faketime
+    need git git
     need python3 python3
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
     need chromium chromium
