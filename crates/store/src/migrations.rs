@@ -133,17 +133,22 @@ pub(crate) async fn of_sqlite(pool: &SqlitePool, dialect: &Arc<Dialect>) -> Resu
     };
     migrator.dangerous_set_table_name(table.clone());
     let known = known(SQLITE);
-    let mut connection = pool.acquire().await?;
-    let mut ours = Connection::over(SqliteSession::Host(&mut connection), dialect.clone(), false);
+    let mut ours = of_pool(pool, dialect).await?;
     let is_later = compatibility::is_later(&mut ours, &table, &known).await?;
+    // The pool may have no second connection.
     drop(ours);
     migrator.set_ignore_missing(is_later);
-    migrator.run_to(known.since, &mut *connection).await?;
-    let mut ours = Connection::over(SqliteSession::Host(&mut connection), dialect.clone(), false);
+    migrator.run_to(known.since, pool).await?;
+    let mut ours = of_pool(pool, dialect).await?;
     compatibility::write(&mut ours, &known).await?;
     drop(ours);
-    migrator.run(&mut *connection).await?;
+    migrator.run(pool).await?;
     Ok(())
+}
+
+async fn of_pool(pool: &SqlitePool, dialect: &Arc<Dialect>) -> sqlx::Result<Connection<'static>> {
+    let session = SqliteSession::Pooled(pool.acquire().await?);
+    Ok(Connection::over(session, dialect.clone(), false))
 }
 
 /// The tables, and the migrations that made them.
