@@ -27,6 +27,7 @@ pub use jobs::{
         is_empty_data,
     },
     defaults::{JobDefaults, Run},
+    keep::KeepDays,
     source::{Filter, Location, Source},
 };
 pub use planning::{

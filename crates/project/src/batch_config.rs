@@ -8,9 +8,9 @@ use std::{
 use chrono::TimeDelta;
 use punctual_domain::{
     BatchConfig, CatchUp, CatchUpPolicy, CronSchedule, Delivery, FailureLimit, FeatureType,
-    FieldError, FieldErrors, Fields, Invalid, JobConfig, JobId, JobKind, MergedPreference, Overlap,
-    Preference, Priority, PurposeId, Schedule, Source, TenantId, Work, Zone, below, object_at,
-    parse_zone,
+    FieldError, FieldErrors, Fields, Invalid, JobConfig, JobId, JobKind, KeepDays,
+    MergedPreference, Overlap, Preference, Priority, PurposeId, Schedule, Source, TenantId, Work,
+    Zone, below, object_at, parse_zone,
     values::{boolean, duration, parsed, text, whole_number},
 };
 use serde_json::Value;
@@ -105,6 +105,7 @@ fn parse_job(value: &Value, pointer: &str, default_zone: &Zone) -> Result<JobCon
         .unwrap_or_default();
     let expires_after = fields.optional("expires_after", duration);
     let overlap = fields.optional("overlap", parse_overlap);
+    let keep = parse_keep(&mut fields, catch_up);
     let deliver = fields.nested("deliver", parse_deliver).unwrap_or_default();
     let is_email = |place: &Delivery| matches!(place, Delivery::Email(_));
     if kind == Some(JobKind::Individual) && deliver.iter().any(is_email) {
@@ -139,6 +140,7 @@ fn parse_job(value: &Value, pointer: &str, default_zone: &Zone) -> Result<JobCon
             expires_after,
             prepare_ahead,
             overlap: overlap.unwrap_or_default(),
+            keep,
             max_concurrent_items_per_organization: per_organization
                 .and_then(|most| NonZeroU32::new(most as u32)),
             deliver,
@@ -146,6 +148,37 @@ fn parse_job(value: &Value, pointer: &str, default_zone: &Zone) -> Result<JobCon
             work: work?,
         })
     })
+}
+
+/// Reads how long what has run is kept. A missed occurrence that is made up must not be older: the store has to know whether it ran.
+fn parse_keep(fields: &mut Fields<'_>, catch_up: CatchUp) -> KeepDays {
+    let usual = KeepDays::default();
+    let mut days =
+        |name: &'static str| fields.optional(name, |value| whole_number(value, KeepDays::RANGE));
+    let (results, failures) = (days("keep_results_days"), days("keep_failures_days"));
+    let keep = KeepDays {
+        results: results.map_or(usual.results, |days| days as u32),
+        failures: failures.map_or(usual.failures, |days| days as u32),
+    };
+    let window = catch_up.window.unwrap_or_default();
+    if catch_up.policy != CatchUpPolicy::Skip && window > keep.shortest() {
+        let (name, kept) = if keep.results <= keep.failures {
+            ("keep_results_days", keep.results)
+        } else {
+            ("keep_failures_days", keep.failures)
+        };
+        let problem = format!(
+            "is less than the window of catch_up ({kept} days, and {} minutes)",
+            window.num_minutes()
+        );
+        let remedy = format!(
+            "use at least {} days, or a window_minutes of at most {}",
+            (window.num_minutes() + 1_439) / 1_440,
+            keep.shortest().num_minutes()
+        );
+        fields.complain(name, Invalid::new(problem, remedy));
+    }
+    keep
 }
 
 /// Reads how long ahead runs are prepared.
@@ -447,6 +480,55 @@ mod tests {
             );
         }
         assert_eq!(found.len(), 15, "{found:#?}");
+    }
+
+    #[test]
+    fn how_long_runs_are_kept_is_read_and_no_shorter_than_catch_up_reaches_back() {
+        let job = |fields: Value| {
+            let mut job = json!({"job_id": "a", "type": "individual", "purpose_id": "p",
+                "preference_based": true, "feature_type": "f"});
+            for (name, value) in fields.as_object().unwrap() {
+                job[name] = value.clone();
+            }
+            json!({ "jobs": [job] })
+        };
+        let keep = |fields: Value| {
+            let config = parse_batch_config(&job(fields), &Zone::utc()).unwrap();
+            (config.jobs[0].keep.results, config.jobs[0].keep.failures)
+        };
+        assert_eq!(keep(json!({})), (90, 365));
+        let both = json!({"keep_results_days": 1, "keep_failures_days": 3650});
+        assert_eq!(keep(both), (1, 3650));
+        let window = |policy: &str, minutes: i64, results: i64| json!({"catch_up": {"policy": policy, "window_minutes": minutes}, "keep_results_days": results});
+        assert_eq!(keep(window("all", 14_400, 10)), (10, 365));
+        assert_eq!(keep(window("skip", 14_401, 10)), (10, 365));
+        for (fields, expected) in [
+            (
+                window("all", 14_401, 10),
+                "/jobs/0/keep_results_days: 10 is less than the window of catch_up (10 days, and 14401 minutes); use at \
+                 least 11 days, or a window_minutes of at most 14400",
+            ),
+            (
+                json!({"catch_up": {"window_minutes": 200_000}}),
+                "/jobs/0/keep_results_days: is less than the window of catch_up (90 days",
+            ),
+            (
+                json!({"catch_up": {"window_minutes": 100_000}, "keep_failures_days": 2}),
+                "/jobs/0/keep_failures_days: 2 is less than",
+            ),
+            (
+                json!({"keep_results_days": 0}),
+                "/jobs/0/keep_results_days: 0 is out of range; use a whole number from 1 to 3650",
+            ),
+            (
+                json!({"keep_failures_days": "90"}),
+                "/jobs/0/keep_failures_days: \"90\" is out of range",
+            ),
+        ] {
+            let found = errors(job(fields));
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert!(found[0].starts_with(expected), "{found:?}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 
 use crate::{
     ids::{FeatureType, JobId, PurposeId, TenantId},
-    jobs::{data::DataConfig, source::Source},
+    jobs::{data::DataConfig, keep::KeepDays, source::Source},
     planning::{catch_up::CatchUp, spread::spread_minute},
     preference::stored::Preference,
     time::schedule::Schedule,
@@ -62,6 +62,8 @@ pub struct JobConfig {
     pub overlap: Overlap,
     /// Items of one organization that a process runs at one time; `None`: as many as of all.
     pub max_concurrent_items_per_organization: Option<NonZeroU32>,
+    /// How long what it has run is kept.
+    pub keep: KeepDays,
     /// Where its results go, beside the store.
     pub deliver: Vec<Delivery>,
     /// Where each tenant's own data comes from, in a job that follows preferences; `None`: items have none.
