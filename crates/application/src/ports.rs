@@ -14,6 +14,7 @@
 //! | | [`WaitingItems`] | `testing::contract::waiting_items` |
 //! | | [`ProviderBatches`] | the tests of `punctual-store` |
 //! | | [`Suppressions`] | `testing::contract::suppressions` |
+//! | | [`Retention`] | `testing::contract::retention` |
 //! | | [`TenantRecords`] | `testing::contract::tenant_records` |
 //! | a clock | [`Clock`] | `testing::contract::clock` |
 //! | a memory of preferences | [`PreferenceMirror`] | `testing::contract::preference_mirror` |
@@ -53,6 +54,7 @@ mod provider_batches;
 mod purpose_handler;
 mod rendered;
 mod result_sink;
+mod retention;
 mod run_history;
 mod store_error;
 mod suppressions;
@@ -90,6 +92,7 @@ pub use provider_batches::{
 pub use purpose_handler::{HandlerError, HandlerErrorKind, PurposeHandler};
 pub use rendered::Rendered;
 pub use result_sink::{ResultSink, SinkError};
+pub use retention::{Removable, RemovedKind, RemovedPortion, Retention, RetentionPolicy};
 pub use run_history::{PastRun, RunHistory, RunHistoryError, RunHistoryErrorKind, RunOutcome};
 pub use store_error::{StoreError, StoreErrorKind};
 pub use suppressions::{Suppression, Suppressions};
@@ -107,7 +110,8 @@ pub use self::{
     clock::MockClock, config_database::MockConfigDatabase, deliveries::MockDeliveries,
     item_source::MockItemSource, operations::MockOperatorStore,
     preference_mirror::MockPreferenceMirror, provider_batches::MockProviderBatches,
-    purpose_handler::MockPurposeHandler, result_sink::MockResultSink, run_history::MockRunHistory,
-    suppressions::MockSuppressions, tenant_data::MockTenantData, tenant_records::MockTenantRecords,
-    waiting_items::MockCompleter, waiting_items::MockWaitingItems, work_queue::MockWorkQueue,
+    purpose_handler::MockPurposeHandler, result_sink::MockResultSink, retention::MockRetention,
+    run_history::MockRunHistory, suppressions::MockSuppressions, tenant_data::MockTenantData,
+    tenant_records::MockTenantRecords, waiting_items::MockCompleter,
+    waiting_items::MockWaitingItems, work_queue::MockWorkQueue,
 };

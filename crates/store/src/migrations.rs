@@ -56,6 +56,7 @@ const SQLITE: &[File] = files! { "sqlite":
     "0018_waiting_items"
     "0019_provider_batches"
     "0020_prepared_outputs"
+    "0021_retention"
     "0026_compatibility"
 };
 
@@ -79,6 +80,7 @@ const POSTGRES: &[File] = files! { "postgres":
     "0016_waiting_items"
     "0017_provider_batches"
     "0018_prepared_outputs"
+    "0019_retention"
     "0024_compatibility"
 };
 
@@ -153,7 +155,7 @@ async fn of_pool(pool: &SqlitePool, dialect: &Arc<Dialect>) -> sqlx::Result<Conn
 
 /// The tables, and the migrations that made them.
 #[cfg(feature = "postgres")]
-const TABLES: [(&str, i64); 32] = [
+const TABLES: [(&str, i64); 35] = [
     (TABLE, 0),
     ("leader", 1),
     ("schedule_progress", 1),
@@ -186,6 +188,9 @@ const TABLES: [(&str, i64); 32] = [
     ("provider_batch_calls", 17),
     ("prepared_outputs", 18),
     ("compatibility", 24),
+    ("removed_results", 19),
+    ("last_successes", 19),
+    ("retention_state", 19),
 ];
 
 /// Brings the tables of a `PostgreSQL` database up to date. Those that an earlier version made elsewhere move into the schema.

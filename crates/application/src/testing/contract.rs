@@ -26,6 +26,7 @@ mod prepared_outputs;
 mod previous;
 mod purpose_handler;
 mod result_sink;
+mod retention;
 mod run_history;
 mod suppressions;
 mod tenant_data;
@@ -51,6 +52,7 @@ pub use self::{
     preference_mirror::preference_mirror,
     purpose_handler::{Answer, Remote, purpose_handler},
     result_sink::{Receiver, result_sink},
+    retention::retention,
     run_history::run_history,
     suppressions::suppressions,
     tenant_data::{DATA, tenant_data},

@@ -10,6 +10,7 @@ mod item_source;
 mod operations;
 mod prepared_outputs;
 mod result_sink;
+mod retention;
 mod run_history;
 mod suppressions;
 mod tenant_data;
@@ -21,10 +22,10 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use punctual_domain::{
     Batch, BatchStatus, Chunk, DeadLetter, DeadLetterState, FailureKind, ItemId, ItemResult,
-    ItemStatus, JobId, NewBatch, Occurrence, PurposeId, Sharding, StoredPosition,
+    ItemStatus, JobId, NewBatch, Occurrence, Previous, PurposeId, Sharding, StoredPosition,
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -110,6 +111,10 @@ struct Tables {
     deliveries: Vec<DeliveryRow>,
     suppressions: Vec<Suppression>,
     asked: StoredRequest,
+    /// The last date of a job's runs of which results have been removed.
+    removed_to: BTreeMap<JobId, NaiveDate>,
+    /// The last success of an item among the results that have been removed.
+    last_successes: BTreeMap<(JobId, ItemId), Previous>,
     heartbeats: BTreeMap<Uuid, i64>,
     /// Heartbeats so far, for a clock that never stands still.
     beats: i64,
@@ -422,6 +427,12 @@ mod tests {
     #[tokio::test]
     async fn the_fake_store_keeps_what_operators_ask_for() {
         contract::operations(&FakeStore::default()).await;
+    }
+
+    #[tokio::test]
+    async fn the_fake_store_removes_what_was_kept_for_long_enough() {
+        let store = FakeStore::default();
+        contract::retention(&store, &store, &store).await;
     }
 
     #[tokio::test]

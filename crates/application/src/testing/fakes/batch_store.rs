@@ -53,6 +53,16 @@ impl BatchStore for FakeStore {
                 found.insert(result.item_id.clone(), previous);
             }
         }
+        for item_id in items {
+            let removed = tables
+                .last_successes
+                .get(&(job_id.clone(), item_id.clone()));
+            let removed = removed.filter(|removed| removed.scheduled_at < due_at);
+            let last = found.get(item_id).map(|last| last.scheduled_at);
+            if let Some(removed) = removed.filter(|removed| last < Some(removed.scheduled_at)) {
+                found.insert(item_id.clone(), *removed);
+            }
+        }
         Ok(found)
     }
 

@@ -30,6 +30,15 @@ pub(super) struct StoredRequest {
     number: u128,
 }
 
+impl StoredRequest {
+    /// Removes the entries of the audit log before an instant. Returns their number.
+    pub(super) fn forget_audit_log(&mut self, before: DateTime<Utc>) -> usize {
+        let entries = self.audit_log.len();
+        self.audit_log.retain(|entry| entry.at >= before);
+        entries - self.audit_log.len()
+    }
+}
+
 #[async_trait]
 impl OperatorStore for FakeStore {
     async fn activity(&self, since: DateTime<Utc>) -> Result<Vec<JobActivity>, StoreError> {
