@@ -3,7 +3,7 @@
 //! # Adding a statement
 //!
 //! It stands in the file of its port (`work_queue`, `chunk_queue`, `batch_store`, `waiting_items`, `reader`, `deliveries`, `operations`,
-//! `suppressions`, `provider_batches`) or of its subject (`claims`, `kept_outputs`, `prepared_outputs`), once for both databases:
+//! `suppressions`, `retention`, `provider_batches`) or of its subject (`claims`, `kept_outputs`, `prepared_outputs`), once for both databases:
 //! `driver` says which marks stand for what differs. The suites of
 //! `testing::contract` run on both, so add what the statement promises to them first.
 //!
@@ -59,6 +59,7 @@ mod previous;
 mod provider_batches;
 mod reader;
 mod results;
+mod retention;
 mod shards;
 mod suppressions;
 mod takeover;
@@ -75,10 +76,10 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use punctual_application::ports::{
     BatchReader, BatchStore, ChunkQueue, Deliveries, Enqueued, OperatorStore, ProviderBatches,
-    StoreError, Suppressions, WaitingItems, WorkQueue,
+    Retention, StoreError, Suppressions, WaitingItems, WorkQueue,
 };
 use punctual_domain::Firing;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 /// The crate whose pools and connections a store takes.
 pub use sqlx;
@@ -93,7 +94,7 @@ use self::results::Preferences;
 pub use self::transfer::{Transferred, transfer};
 
 /// The durable store: the ports `WorkQueue`, `ChunkQueue`, `BatchStore`, `WaitingItems`, `BatchReader`, `Deliveries`,
-/// `OperatorStore` and `Suppressions`. Clones are the same store.
+/// `OperatorStore`, `Suppressions` and `Retention`. Clones are the same store.
 #[derive(Debug, Clone)]
 pub struct Store {
     database: Database,
@@ -103,6 +104,8 @@ pub struct Store {
     changes: watch::Sender<()>,
     preferences: Preferences,
     group_commit: GroupCommit,
+    /// How far this process has come in removing what was kept for long enough.
+    removal: Arc<Mutex<retention::Pass>>,
     /// The newest division that this process knows; empty before it has been assigned a shard.
     division: watch::Sender<String>,
 }
@@ -157,6 +160,7 @@ impl Store {
             arrivals: watch::Sender::new(()),
             changes: watch::Sender::new(()),
             preferences: Preferences::default(),
+            removal: Arc::default(),
             division: watch::Sender::default(),
         })
     }
@@ -218,6 +222,12 @@ impl Store {
     /// Addresses that no e-mail is sent to.
     #[must_use]
     pub fn suppressions(&self) -> Arc<dyn Suppressions> {
+        Arc::new(self.clone())
+    }
+
+    /// Removes what has been kept for long enough.
+    #[must_use]
+    pub fn retention(&self) -> Arc<dyn Retention> {
         Arc::new(self.clone())
     }
 

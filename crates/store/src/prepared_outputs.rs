@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How long what no run has taken is kept after it was due.
-const KEPT_FOR: TimeDelta = TimeDelta::days(1);
+pub(crate) const KEPT_FOR: TimeDelta = TimeDelta::days(1);
 /// So many are removed at a time.
 const REMOVED_AT_A_TIME: i64 = 10_000;
 

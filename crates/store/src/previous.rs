@@ -17,7 +17,7 @@ use crate::{
 const LONGEST_RUN: TimeDelta = TimeDelta::days(4);
 
 /// How far back is looked: so long after their last success, tenants count as those who never had one.
-const MAX_AGE: TimeDelta = TimeDelta::days(400);
+pub(crate) const MAX_AGE: TimeDelta = TimeDelta::days(400);
 
 /// Of each of the tenants `$1` the last success of the job `$2` that was due before `$3`, among the job's newest 1,000 runs
 /// whose last batch fell due between `$5` and `$4`: a tenant without a success is looked for in each of them. Runs are in the
@@ -48,6 +48,11 @@ pub(crate) const PREVIOUS: &str = "WITH oldest AS MATERIALIZED (
      JOIN @chunks c ON c.chunk = r.chunk JOIN @batches b ON b.batch_id = c.batch_id
      WHERE r.run = l.run AND r.tenant_id = l.tenant_id";
 
+/// Of each of the tenants `$1` the last success of the job `$2` whose result has been removed, if it was due before `$3` and not
+/// before `$4`.
+pub(crate) const REMOVED: &str = "SELECT l.tenant_id, l.occurrence, l.scheduled_at, l.finished_at FROM @last_successes l
+     WHERE l.job_id = $2 AND @in_texts(l.tenant_id, $1) AND l.scheduled_at + 0 < $3 AND l.scheduled_at + 0 > $4";
+
 impl FromRow for (ItemId, Previous) {
     fn from_row(mut row: Row) -> Result<Self, StoreError> {
         let item_id = row.parse()?;
@@ -75,6 +80,15 @@ impl Store {
             due_at - MAX_AGE
         ];
         let found: Vec<(ItemId, Previous)> = self.database.fetch(PREVIOUS, wanted).await?;
-        Ok(found.into_iter().collect())
+        let mut found: HashMap<ItemId, Previous> = found.into_iter().collect();
+        let wanted = values![items, job_id, due_at, due_at - MAX_AGE];
+        let removed: Vec<(ItemId, Previous)> = self.database.fetch(REMOVED, wanted).await?;
+        for (item_id, removed) in removed {
+            let last = found.entry(item_id).or_insert(removed);
+            if last.scheduled_at < removed.scheduled_at {
+                *last = removed;
+            }
+        }
+        Ok(found)
     }
 }

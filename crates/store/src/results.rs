@@ -2,11 +2,11 @@
 //! for the preference, whose content is stored once.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::ports::{StoreError, StoredResult};
 use punctual_domain::{FailureKind, ItemResult, ItemStatus, Progress, WaitingStatus};
 use serde_json::Value as Json;
@@ -148,6 +148,8 @@ pub(crate) struct ResultRows {
     durations: Vec<Option<i64>>,
     /// The content of each preference.
     contents: BTreeMap<Hash, String>,
+    /// When the contents were last used, in microseconds since 1970.
+    used_at: i64,
 }
 
 impl ResultRows {
@@ -184,7 +186,13 @@ impl ResultRows {
         hash
     }
 
+    /// Notes that the preferences are used at an instant, in microseconds since 1970.
+    pub(crate) fn note_use(&mut self, at: i64) {
+        self.used_at = self.used_at.max(at);
+    }
+
     pub(crate) fn add(&mut self, new: NewResult) {
+        self.note_use(new.started);
         self.tenants.push(Some(new.tenant));
         self.statuses.push(Some(new.status));
         self.attempts.push(Some(new.attempts));
@@ -222,6 +230,7 @@ impl ResultRows {
         self.started.append(&mut other.started);
         self.durations.append(&mut other.durations);
         self.contents.append(&mut other.contents);
+        self.note_use(other.used_at);
     }
 
     /// Writes them, as those of these runs and chunks. Returns how many were taken.
@@ -250,25 +259,42 @@ impl ResultRows {
     }
 }
 
-/// Which preferences are stored already.
+/// Stores contents, and notes once in [`USE_PERIOD`] that they are still used.
+const KEEP_CONTENTS: &str = "ON CONFLICT (hash) DO UPDATE SET used_at = excluded.used_at
+     WHERE p.used_at < excluded.used_at - 2592000000000";
+
+/// How long a process knows that the use of a preference has been noted: at most so much later than it is noted, results refer to it.
+pub(crate) const USE_PERIOD: TimeDelta = TimeDelta::days(30);
+
+/// A preference, and the period in which its use was noted.
+pub(crate) type Noted = (Hash, i64);
+
+/// Which preferences are stored already, and in which period that was noted.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Preferences(Arc<Mutex<HashSet<Hash>>>);
+pub(crate) struct Preferences(Arc<Mutex<HashMap<Hash, i64>>>);
+
+/// The period in which an instant is. Preferences have different ones, so that not all are noted on one day.
+fn period_of(hash: &Hash, micros: i64) -> i64 {
+    let day = micros.div_euclid(86_400_000_000);
+    (day + i64::from(hash[0]) % USE_PERIOD.num_days()).div_euclid(USE_PERIOD.num_days())
+}
 
 impl Preferences {
     /// So many hashes are kept in memory, 16 bytes each and what a set needs beside them.
     const REMEMBERED: usize = 100_000;
 
-    /// Stores those that rows refer to and that are not known to be stored. Returns their hashes, to be
+    /// Stores those that rows refer to and that are not known to be stored. Returns what is to be
     /// [remembered](Self::remember) when the transaction is committed.
     pub(crate) async fn insert(
         &self,
         connection: &mut Connection<'_>,
         rows: &ResultRows,
-    ) -> Result<Vec<Hash>, StoreError> {
+    ) -> Result<Vec<Noted>, StoreError> {
+        let period = |hash: &Hash| period_of(hash, rows.used_at);
         // In the order of their hashes, as other transactions insert theirs: two do not wait for each other.
         let new: Vec<(Hash, String)> = {
             let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_new = |(hash, _): &(&Hash, &String)| !known.contains(*hash);
+            let is_new = |(hash, _): &(&Hash, &String)| known.get(*hash) != Some(&period(*hash));
             let new = rows.contents.iter().filter(is_new);
             new.map(|(hash, content)| (*hash, content.clone()))
                 .collect()
@@ -277,12 +303,13 @@ impl Preferences {
             let columns = vec![
                 Column::Bytes(new.iter().map(|(hash, _)| Some(hash.to_vec())).collect()),
                 Column::texts(&new, |(_, content)| content.as_str()),
+                Column::Same(rows.used_at.into()),
             ];
-            let into = "@preferences (hash, content)";
-            let then = "ON CONFLICT DO NOTHING";
-            connection.insert(into, columns, then).await?;
+            let into = "@preferences AS p (hash, content, used_at)";
+            connection.insert(into, columns, KEEP_CONTENTS).await?;
         }
-        Ok(new.into_iter().map(|(hash, _)| hash).collect())
+        let noted = new.iter().map(|(hash, _)| (*hash, period(hash)));
+        Ok(noted.collect())
     }
 
     pub(crate) fn forget(&self) {
@@ -292,11 +319,11 @@ impl Preferences {
             .clear();
     }
 
-    pub(crate) fn remember(&self, hashes: Vec<Hash>) {
+    pub(crate) fn remember(&self, noted: Vec<Noted>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() + hashes.len() > Self::REMEMBERED {
+        if known.len() + noted.len() > Self::REMEMBERED {
             known.clear();
         }
-        known.extend(hashes);
+        known.extend(noted);
     }
 }

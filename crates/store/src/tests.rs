@@ -17,6 +17,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use self::retention::{
+    of_any_runs_stays_what_is_kept_longer, removes_what_was_kept_for_long_enough,
+};
 use crate::{
     Store,
     driver::{STATEMENTS, values},
@@ -73,6 +76,8 @@ macro_rules! on_both {
 on_both! {
     keeps_the_contract
     keeps_what_is_to_be_delivered
+    removes_what_was_kept_for_long_enough
+    of_any_runs_stays_what_is_kept_longer
     what_is_damaged_stops_no_other
     keeps_what_operators_see
     sums_up_open_dead_letters_by_job
@@ -1063,4 +1068,5 @@ mod compatibility;
 mod on_a_server;
 mod plans;
 mod provider_batches;
+mod retention;
 mod waiting;

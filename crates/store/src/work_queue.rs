@@ -63,9 +63,9 @@ const INSERT_BATCHES: &str = "INSERT INTO @batches (batch_id, job_id, slot, sche
             CAST(n.value ->> 5 AS BIGINT), n.value ->> 6, CAST(n.value ->> 7 AS BIGINT), $2, $3
      FROM @json($1, n) WHERE TRUE ON CONFLICT DO NOTHING RETURNING batch_id";
 
-/// Numbers of runs, of any of the jobs and of the occurrences.
-const RUNS: &str = "SELECT job_id, occurrence, run FROM @runs
-     WHERE @in_texts(job_id, $1) AND @in_texts(occurrence, $2)";
+/// Numbers of runs, of any of the jobs and of the occurrences. They are not removed before the transaction ends.
+const RUNS: &str = "SELECT n.job_id, n.occurrence, n.run FROM @runs n
+     WHERE @in_texts(n.job_id, $1) AND @in_texts(n.occurrence, $2) @for_key_share(n)";
 
 /// Notes when the last batch of a run fell due, of runs and instants.
 const NOTE_DUE: &str = "UPDATE @runs SET last_due = n.due

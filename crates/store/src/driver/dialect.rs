@@ -11,6 +11,8 @@
 //! - `@greatest(a, b)`: the larger one,
 //! - `@for_update(c)`: a lock on the rows of `c`, until the transaction ends; `@for_update_free(c)`: the same, without the rows that
 //!   another transaction has locked,
+//! - `@for_delete(c)`: a lock on the rows of `c` before they may be deleted, which waits for those who hold `@for_key_share(c)`: that
+//!   they stay,
 //! - `@lock($1)`: waits until no other transaction holds the lock of this name; `@try_lock($1)`: whether it is ours now.
 
 use std::fmt;

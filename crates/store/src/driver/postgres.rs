@@ -155,6 +155,8 @@ fn mark(name: &str, argument: &str) -> Option<String> {
         "greatest" => format!("greatest({argument})"),
         "for_update" => format!("FOR NO KEY UPDATE OF {argument}"),
         "for_update_free" => format!("FOR NO KEY UPDATE OF {argument} SKIP LOCKED"),
+        "for_delete" => format!("FOR UPDATE OF {argument}"),
+        "for_key_share" => format!("FOR KEY SHARE OF {argument}"),
         "for_share" => format!("FOR SHARE OF {argument}"),
         "lock" => {
             format!("pg_advisory_xact_lock(hashtextextended({argument}, 0))::text IS NOT NULL")

@@ -130,7 +130,9 @@ fn mark(name: &str, argument: &str) -> Option<String> {
         "json_list" => format!("json_group_array({argument})"),
         "greatest" => format!("max({argument})"),
         // One transaction writes at a time.
-        "for_update" | "for_update_free" | "for_share" => String::new(),
+        "for_update" | "for_update_free" | "for_delete" | "for_share" | "for_key_share" => {
+            String::new()
+        }
         "lock" | "try_lock" => format!("{argument} IS NOT NULL"),
         _ => return None,
     })

@@ -212,6 +212,60 @@ async fn items_are_looked_up_one_by_one_however_many_results_a_run_has() {
 }
 
 #[tokio::test]
+async fn what_is_removed_is_found_by_an_index_however_much_stays() {
+    use crate::retention::{
+        BATCHES, CHUNKS, COUNTS, NEXT_RUN, REMEMBER, REMOVE_LETTERS, REMOVE_RESULTS, SLICE,
+    };
+    let (_folder, store) = in_file().await;
+    let of_run = "(run=? AND tenant_id>? AND tenant_id<?)";
+    let to_clear = "runs_to_clear (job_id=? AND cleared=? AND last_due";
+    for (sql, terms) in [
+        (NEXT_RUN, to_clear),
+        (NEXT_RUN, "batches_of_run (run=?)"),
+        (NEXT_RUN, "deliveries_of_batch (batch_id=?)"),
+        (COUNTS, to_clear),
+        (COUNTS, "batches_of_run (run=?)"),
+        (SLICE, "(run=? AND tenant_id>?)"),
+        (REMEMBER, of_run),
+        (REMOVE_RESULTS, of_run),
+        (REMOVE_LETTERS, "dead_letters_of_batch (batch_id=?)"),
+        (CHUNKS, "batches_of_run (run=?)"),
+        (CHUNKS, "chunks_of_batch (batch_id=?)"),
+        (BATCHES, "batches_of_run (run=?)"),
+        (
+            crate::previous::REMOVED,
+            "l USING PRIMARY KEY (job_id=? AND tenant_id=?)",
+        ),
+        (
+            crate::retention::REMOVE_AUDIT_LOG,
+            "audit_log_by_time (at<?)",
+        ),
+        (crate::retention::REMOVE_REQUESTS, "requests_by_time (at<?)"),
+        (
+            crate::retention::REMOVE_SUCCESSES,
+            "last_successes_by_time (scheduled_at<?)",
+        ),
+        (
+            crate::retention::REMOVE_PREFERENCES,
+            "preferences_by_use (used_at>? AND used_at<?)",
+        ),
+        (
+            crate::retention::REMOVE_PROVIDER_BATCHES,
+            "provider_batches_ended (ended_at<?)",
+        ),
+    ] {
+        let steps = plan(&store, sql).await;
+        let by_index = steps.iter().any(|step| step.contains(terms));
+        let is_scan = |step: &String| {
+            let is_scan = step.starts_with("SCAN") && !step.starts_with("SCAN s");
+            is_scan && !step.contains("VIRTUAL TABLE")
+        };
+        let scans = steps.iter().any(is_scan);
+        assert!(by_index && !scans, "{terms}\n{sql}\n{steps:#?}");
+    }
+}
+
+#[tokio::test]
 async fn items_that_wait_are_found_by_an_index_however_many_there_are() {
     use punctual_application::ports::{Page, WaitingFilter};
 

@@ -157,6 +157,9 @@ impl WaitingRows {
             Some(hash.to_vec())
         };
         let hashes = items.iter().map(hash).collect();
+        for item in items {
+            preferences.note_use(item.since.timestamp_micros());
+        }
         // One item of a call keeps its state.
         let mut seen: HashSet<Uuid> = HashSet::new();
         let state = |item: &&WaitingItem| {
