@@ -49,6 +49,7 @@ pub use services::{
     delivery::Deliverer,
     dynamic_batch_scheduler::DynamicBatchScheduler,
     publisher::Publisher,
+    retention_service::RetentionService,
     waiting_service::WaitingService,
 };
 #[cfg(feature = "http")]

@@ -7,4 +7,5 @@ pub mod dynamic_batch_scheduler;
 mod leadership;
 mod positions;
 pub mod publisher;
+pub mod retention_service;
 pub mod waiting_service;

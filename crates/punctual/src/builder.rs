@@ -14,8 +14,8 @@ use punctual_application::{
     Jobs, Limits, Operator, RetryPolicy,
     ports::{
         BatchReader, BatchStore, Clock, ConfigDatabase, Deliveries, ItemSource, ItemSourceError,
-        OperatorStore, ProviderBatches, PurposeHandler, ResultSink, StoreError, StoreErrorKind,
-        Suppressions, SystemClock, TenantData, WaitingItems, WorkQueue,
+        OperatorStore, ProviderBatches, PurposeHandler, ResultSink, Retention, StoreError,
+        StoreErrorKind, Suppressions, SystemClock, TenantData, WaitingItems, WorkQueue,
     },
 };
 use punctual_domain::{
@@ -24,7 +24,7 @@ use punctual_domain::{
 };
 use punctual_infrastructure::{
     BatchScheduler, Deliverer, DynamicBatchScheduler, Guarded, OfShards, Publisher,
-    SchedulerOptions, WaitingService,
+    RetentionService, SchedulerOptions, WaitingService,
 };
 use punctual_project::parse_batch_config;
 use punctual_store::Store;
@@ -165,6 +165,7 @@ pub(crate) struct StorePorts {
     pub(crate) operations: Arc<dyn OperatorStore>,
     pub(crate) deliveries: Arc<dyn Deliveries>,
     pub(crate) suppressions: Arc<dyn Suppressions>,
+    pub(crate) retention: Arc<dyn Retention>,
     pub(crate) waiting: Arc<dyn WaitingItems>,
     /// The key that completion URLs are signed with.
     pub(crate) completion_key: [u8; 32],
@@ -179,6 +180,7 @@ pub(crate) struct Parts {
     pub(crate) processor: EnhancedBatchProcessor,
     pub(crate) deliverer: Deliverer,
     pub(crate) waiting: WaitingService,
+    pub(crate) retention: RetentionService,
     pub(crate) operator: Operator,
 }
 
@@ -353,6 +355,7 @@ impl Builder {
             operations: store.operations(),
             deliveries: store.deliveries(),
             suppressions: store.suppressions(),
+            retention: store.retention(),
             provider_batches: Some(store.provider_batches()),
         };
         let stop = CancellationToken::new();
@@ -459,12 +462,19 @@ impl Builder {
             .fold(deliverer, |deliverer, (name, sink)| {
                 deliverer.with_sink(name, sink)
             });
+        let retention = RetentionService::new(
+            store.retention.clone(),
+            jobs.clone(),
+            status.clone(),
+            clock.clone(),
+        );
         let operator = Operator {
             reader: store.reader,
             queue: store.queue,
             waiting: store.waiting,
             operations: store.operations,
             suppressions: store.suppressions,
+            retention: store.retention,
             preferences,
             item_source,
             jobs,
@@ -484,6 +494,7 @@ impl Builder {
             processor,
             deliverer,
             waiting,
+            retention,
             operator,
         })
     }

@@ -49,6 +49,7 @@ impl Punctual {
             processor,
             deliverer,
             waiting,
+            retention,
             operator,
         } = parts;
         let process = processor.process_id();
@@ -71,6 +72,12 @@ impl Punctual {
         parts.spawn(watched("the delivery of results", stop.clone(), deliverer));
         let waiting = waiting.run(stop.clone());
         parts.spawn(watched("the care of waiting items", stop.clone(), waiting));
+        let retention = retention.run(stop.clone());
+        parts.spawn(watched(
+            "the removal of old results",
+            stop.clone(),
+            retention,
+        ));
         Self {
             operator,
             parts,

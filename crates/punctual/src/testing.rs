@@ -102,6 +102,7 @@ impl World {
             operations: store.clone(),
             deliveries: store.clone(),
             suppressions: store.clone(),
+            retention: store.clone(),
             completion_key: store.completion_key().await?,
             waiting: store.clone(),
             provider_batches: None,
@@ -121,6 +122,8 @@ impl World {
             processor,
             deliverer,
             waiting,
+            // A test looks at all that has run, however long ago.
+            retention: _,
             operator,
         } = parts;
         tokio::spawn(scheduler.run(stop.clone()));

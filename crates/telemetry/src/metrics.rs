@@ -55,7 +55,7 @@ const fn metric(
 }
 
 /// All metrics that the agent or a service that embeds Punctual records.
-pub const METRICS: [Metric; 15] = [
+pub const METRICS: [Metric; 17] = [
     metric(
         "punctual_items_total",
         Counter,
@@ -111,6 +111,12 @@ pub const METRICS: [Metric; 15] = [
         "Number of tokens in provider batches that have ended, by kind: `input` or `output`.",
     ),
     metric(
+        "punctual_removed_rows_total",
+        Counter,
+        &["kind"],
+        "Number of rows that were kept long enough and have been removed from the store, by kind, such as `results`, `dead_letters` or `batches`.",
+    ),
+    metric(
         "punctual_scheduled_tenants",
         Gauge,
         &["job_id"],
@@ -145,6 +151,12 @@ pub const METRICS: [Metric; 15] = [
         Histogram,
         &["job_id", "stage"],
         "Seconds from the due time to the batch being `queued`, and to its first item being `started`.",
+    ),
+    metric(
+        "punctual_removal_seconds",
+        Histogram,
+        &[],
+        "Seconds for which the removal of one portion of what was kept long enough has kept others from writing to the store.",
     ),
 ];
 

@@ -20,6 +20,7 @@ mod preparation;
 mod preview;
 mod quarantine;
 mod replicas;
+mod retention;
 mod search;
 mod suppressions;
 mod trends;
@@ -48,6 +49,7 @@ pub use self::{
     preview::PreviewRequest,
     quarantine::Quarantined,
     replicas::Replicas,
+    retention::{JobRetention, RetentionReport},
     search::Found,
     suppressions::{SuppressReport, SuppressRequest},
     trends::{TrendBucket, Trends},
@@ -64,8 +66,8 @@ use super::{
     schedule_status::StatusHandle,
 };
 use crate::ports::{
-    AuditEntry, BatchReader, Clock, ConfigDatabase, ItemSource, OperatorStore, Page, StoreError,
-    Suppressions, WaitingItems, WorkQueue,
+    AuditEntry, BatchReader, Clock, ConfigDatabase, ItemSource, OperatorStore, Page, Retention,
+    StoreError, Suppressions, WaitingItems, WorkQueue,
 };
 
 /// A page of one entry.
@@ -156,6 +158,8 @@ pub struct Operator {
     pub operations: Arc<dyn OperatorStore>,
     /// Addresses that no e-mail is sent to.
     pub suppressions: Arc<dyn Suppressions>,
+    /// Removes what was kept long enough, and knows what has been removed.
+    pub retention: Arc<dyn Retention>,
     /// Source of preferences.
     pub preferences: Arc<dyn ConfigDatabase>,
     /// Where the items of plain jobs are read.

@@ -21,6 +21,8 @@ pub struct SchedulerStatus {
     pub jobs: HashMap<JobId, JobStatus>,
     /// Until when everything has been planned; `None` before the first tick.
     pub planned_until: Option<DateTime<Utc>>,
+    /// Whether this process is the leader.
+    pub leads: bool,
     /// When something falls due next, seen from then; `None` also where another process plans.
     pub next_due: Option<DateTime<Utc>>,
 }

@@ -34,6 +34,7 @@ pub fn operator(store: &Arc<FakeStore>, jobs: BatchConfig, now: &str) -> Operato
         waiting: store.clone(),
         operations: store.clone(),
         suppressions: store.clone(),
+        retention: store.clone(),
         preferences,
         item_source,
         jobs,
@@ -111,6 +112,7 @@ pub fn schedule(operator: &Operator, job_id: &JobId, records: &[PreferenceRecord
     operator.status.publish(SchedulerStatus {
         jobs: [(job_id.clone(), known)].into(),
         planned_until: Some(now),
+        leads: true,
         next_due: None,
     });
 }

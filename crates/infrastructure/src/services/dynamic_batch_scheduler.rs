@@ -403,6 +403,7 @@ impl DynamicBatchScheduler {
         }
         self.status.update(|status| {
             status.planned_until = planned_until;
+            status.leads = self.leads;
             status.next_due = self.next_due.filter(|_| self.leads);
             status.jobs.extend(changed);
             if status.jobs.len() > self.mirrors.len() {

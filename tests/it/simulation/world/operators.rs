@@ -189,6 +189,7 @@ impl World {
             waiting: store.inner.clone(),
             operations: store.inner.clone(),
             suppressions: store.inner.clone(),
+            retention: store.inner.clone(),
             preferences: agent.config_database.clone(),
             item_source: Arc::new(MockItemSource::new()),
             jobs: self.around.jobs.clone(),

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use punctual_domain::{
-    BackfillGroup, Choice, Dates, JobConfig, JobId, MergedPreference, Preference, Schedule,
-    TenantId, Work,
+    BackfillGroup, Choice, Dates, JobConfig, JobId, MergedPreference, Occurrence, Preference,
+    Schedule, TenantId, Work,
 };
 use serde::{Deserialize, Serialize};
 use tracing::info;
@@ -17,7 +17,7 @@ pub use self::enqueue::BackfillCount;
 use self::enqueue::backfill;
 use super::{
     Actor, IdempotencyKey, Operator, OperatorError, given, idempotency::Attempt, refuse_empty,
-    trigger::refuse_tenants,
+    retention::refuse_removed, trigger::refuse_tenants,
 };
 
 /// Items that one backfill looks at, at most.
@@ -65,7 +65,8 @@ impl Operator {
     /// continues when the caller disconnects.
     ///
     /// # Errors
-    /// The job does not exist, nothing or too much fell due, a tenant cannot be run, or the store fails.
+    /// The job does not exist, nothing or too much fell due, results of these dates have been removed, a tenant cannot be run, or
+    /// the store fails.
     pub async fn backfill(
         &self,
         actor: &Actor,
@@ -133,6 +134,9 @@ impl Operator {
                  most {MAX_ITEMS}; name fewer dates or tenants"
             )));
         }
+        let occurrences = groups.iter().flat_map(|group| &group.occurrences);
+        let occurrences: Vec<Occurrence> = occurrences.map(|(_, occurrence)| *occurrence).collect();
+        refuse_removed(self.retention.as_ref(), job_id, &occurrences).await?;
         if !preview {
             let range = format!("{from} to {to}, {due} items due");
             self.record(actor, "backfill", job_id.as_str(), &range)
@@ -141,8 +145,9 @@ impl Operator {
         let (operator, allow_unknown) = (self.clone(), request.allow_unknown);
         let work = async move {
             let queue = (!preview).then_some(operator.queue.as_ref());
-            let (reader, size) = (operator.reader.as_ref(), operator.chunk_size);
-            backfill(reader, queue, &job, groups, size, allow_unknown, now).await
+            let known = (operator.reader.as_ref(), operator.retention.as_ref());
+            let size = operator.chunk_size;
+            backfill(known, queue, &job, groups, size, allow_unknown, now).await
         };
         let done = tokio::spawn(work).await;
         let done = done.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));

@@ -514,9 +514,11 @@ fn missing(
         missing.remove(&letter.id);
     }
     match missing.first() {
-        Some(id) if done.is_empty() && number_of(pages) == 0 => Err(OperatorError::NotFound(
-            format!("dead letter {id} is not open; list those with the state `open`"),
-        )),
+        Some(id) if done.is_empty() && number_of(pages) == 0 => {
+            Err(OperatorError::NotFound(format!(
+                "dead letter {id} is not open, or was removed as it is old; list those with the state `open`"
+            )))
+        }
         _ => Ok(missing),
     }
 }

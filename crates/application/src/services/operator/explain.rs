@@ -8,7 +8,7 @@ use punctual_domain::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Operator, OperatorError, RunPreparation};
+use super::{Operator, OperatorError, RunPreparation, retention::removed_in_words};
 use crate::{
     ports::{AuditEntry, AuditFilter, Page, StoredResult, TenantRuns},
     services::schedule_status::JobStatus,
@@ -42,6 +42,10 @@ pub struct Explanation {
     /// How far the run has been prepared, where it is to come and its job prepares runs.
     #[serde(default)]
     pub preparation: Option<RunPreparation>,
+    /// The last date of the job's runs of which results have been removed, where the run that it is about may be one of them; `null`:
+    /// it is not.
+    #[serde(default)]
+    pub results_removed_to: Option<NaiveDate>,
     /// The verdict in words.
     pub explanation: String,
 }
@@ -125,6 +129,16 @@ impl Operator {
             run: run.map(|run| &run.result),
             behind,
         });
+        let date = occasion.and_then(|occasion| occasion.occurrence.shard_date());
+        let removed_to = match run {
+            None => self.retention.removed_to(job_id).await?,
+            Some(_) => None,
+        };
+        let removed_to = removed_to.filter(|to| date.is_some_and(|date| date <= *to));
+        let removed = removed_to.map(|to| removed_in_words(job_id, to));
+        let further = [preparation.as_ref().map(ToString::to_string), removed];
+        let words = [Some(verdict.to_string())].into_iter().chain(further);
+        let words: Vec<String> = words.flatten().collect();
         Ok(Explanation {
             tenant_id: tenant_id.clone(),
             organization: self.organization(&job, known, tenant_id).await,
@@ -132,10 +146,8 @@ impl Operator {
             slot,
             occurrence: occasion.map(|occasion| occasion.occurrence),
             batch_id: run.map(|run| run.batch_id),
-            explanation: match &preparation {
-                Some(preparation) => format!("{verdict}; {preparation}"),
-                None => verdict.to_string(),
-            },
+            explanation: words.join("; "),
+            results_removed_to: removed_to,
             preparation,
             verdict,
         })

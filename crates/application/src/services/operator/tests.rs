@@ -20,6 +20,7 @@ mod overdue;
 mod past_runs;
 mod preparation;
 mod preview;
+mod retention;
 mod settled;
 
 fn operator(store: &Arc<FakeStore>) -> Operator {

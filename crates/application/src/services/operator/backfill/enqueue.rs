@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    ports::{BatchReader, StoreError, WorkQueue},
-    services::source_items::chunk_size_of,
+    ports::{BatchReader, Retention, StoreError, WorkQueue},
+    services::{operator::retention::refuse_removed, source_items::chunk_size_of},
 };
 
 /// Items that are put in the queue in one transaction, about.
@@ -42,9 +42,10 @@ pub struct BackfillCount {
 /// With `allow_unknown` it also runs for tenants who have stored no preference.
 ///
 /// # Errors
-/// The store fails. What has been queued by then runs, and asking again goes on with the rest.
+/// The store fails, or results of one of the dates have been removed. What has been queued by then runs, and asking again goes on
+/// with the rest.
 pub async fn backfill(
-    reader: &dyn BatchReader,
+    (reader, retention): (&dyn BatchReader, &dyn Retention),
     queue: Option<&dyn WorkQueue>,
     job: &JobConfig,
     groups: Vec<BackfillGroup>,
@@ -69,6 +70,7 @@ pub async fn backfill(
         let started = reader
             .started_items(&job.job_id, occurrence, &items)
             .await?;
+        refuse_removed(retention, &job.job_id, &[occurrence]).await?;
         for (scheduled_at, group) in due {
             let left = group.items.iter().filter(|item| !started.contains(*item));
             let items: Vec<ItemId> = left.cloned().collect();
@@ -146,7 +148,7 @@ mod tests {
         let store = FakeStore::default();
         let queue: &dyn WorkQueue = &store;
 
-        let counted = backfill(&store, None, job, groups(), 2, false, now)
+        let counted = backfill((&store, &store), None, job, groups(), 2, false, now)
             .await
             .unwrap();
         assert_eq!(
@@ -160,7 +162,7 @@ mod tests {
         );
         assert!(store.pending().is_empty(), "it was counted only");
 
-        let queued = backfill(&store, Some(queue), job, groups(), 2, false, now)
+        let queued = backfill((&store, &store), Some(queue), job, groups(), 2, false, now)
             .await
             .unwrap();
         assert_eq!((queued.due, queued.to_run), (counted.due, counted.to_run));
@@ -201,7 +203,7 @@ mod tests {
                 });
         let ended: Vec<_> = ended.collect();
         store.commit(&chunk, claimant.token, &ended).await.unwrap();
-        let rest = backfill(&store, None, job, groups(), 2, false, now)
+        let rest = backfill((&store, &store), None, job, groups(), 2, false, now)
             .await
             .unwrap();
         assert_eq!((rest.due, rest.already_run, rest.to_run), (6, 1, 5));
