@@ -98,6 +98,16 @@ pub(crate) enum Command {
     /// List, add or remove addresses that no e-mail is sent to; requires a running agent
     #[command(subcommand, after_help = examples::SUPPRESSIONS)]
     Suppressions(Suppressions),
+    /// Show how long what has run is kept, and what would be removed now; requires a running agent
+    #[command(after_help = examples::RETENTION)]
+    Retention {
+        /// Only look, which is what the command does anyway
+        #[arg(long)]
+        preview: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// List the actions of operators, newest first; requires a running agent
     #[command(after_help = examples::AUDIT_LOG)]
     AuditLog(AuditLogOptions),

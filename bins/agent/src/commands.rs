@@ -11,6 +11,7 @@ pub(crate) mod move_store;
 pub(crate) mod preview;
 pub(crate) mod reference;
 pub(crate) mod results;
+pub(crate) mod retention;
 pub(crate) mod run;
 pub(crate) mod shell;
 pub(crate) mod simulate;

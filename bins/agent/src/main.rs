@@ -106,6 +106,10 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             commands::suppressions::suppressions(&settings()?, what).await
         }
         Command::Waiting(options) => commands::waiting::waiting(&settings()?, options).await,
+        Command::Retention {
+            preview: _preview,
+            json,
+        } => commands::retention::retention(&settings()?, json).await,
         Command::AuditLog(options) => commands::lists::audit_log(&settings()?, options).await,
         Command::Preview(options) => commands::preview::preview(&settings()?, options).await,
         Command::Simulate(options) => commands::simulate::simulate(&settings()?, options).await,

@@ -42,7 +42,7 @@ pub use services::{
         OperatorError, Patience, PreferenceTiming, PreviewRequest, Quarantined, ReopenReport,
         ReplayReport, Replicas, RetentionReport, RunPreparation, Severity, SuppressReport,
         SuppressRequest, TakenCompletion, TrendBucket, Trends, TriggerRequest, TriggeredBatch,
-        amount, caller, first_of, length_in_words, noun,
+        amount, caller, first_of, length_in_words, noun, size_in_words,
     },
     provider_batch_store::ProviderBatchStore,
     schedule_status::{JobStatus, MirrorHandle, SchedulerStatus, SlotStatus, StatusHandle},

@@ -19,6 +19,7 @@ mod page;
 mod preview;
 mod problem;
 pub mod remedies;
+mod retention;
 mod schedule;
 mod suppressions;
 mod tenants;
@@ -157,6 +158,7 @@ fn calls_to_view() -> OpenApiRouter<App> {
         .routes(routes!(events::stream))
         .routes(routes!(dead_letters::list))
         .routes(routes!(suppressions::list))
+        .routes(routes!(retention::report))
         .routes(routes!(waiting::list))
         .routes(routes!(audit::list))
         .routes(routes!(tenants::runs))

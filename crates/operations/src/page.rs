@@ -56,7 +56,9 @@ use axum::{
     routing::{get, post},
 };
 use chrono::{DateTime, SecondsFormat, Utc};
-use punctual_application::{Replicas, amount, caller};
+use punctual_application::{
+    JobRetention, Replicas, RetentionReport, amount, caller, size_in_words,
+};
 use punctual_domain::{ItemStatus, JobId};
 use punctual_web::{
     PageWords, Site,
@@ -257,12 +259,24 @@ fn job_of(job: &str) -> Result<Option<JobId>, Problem> {
 struct ReplicasPage {
     visitor: Visitor,
     replicas: Replicas,
+    retention: RetentionReport,
+}
+
+/// What of a job would be removed now.
+fn removable(job: &JobRetention) -> String {
+    let rows: u64 = job.removable.iter().map(|one| one.rows).sum();
+    let bytes: u64 = job.removable.iter().map(|one| one.bytes).sum();
+    match rows {
+        0 => "–".to_owned(),
+        rows => format!("{}, about {}", amount(rows, "row"), size_in_words(bytes)),
+    }
 }
 
 async fn replicas(State(app): State<App>, Live(visitor): Live) -> Result<Html<String>, Problem> {
     render(&ReplicasPage {
         visitor,
         replicas: app.operator.replicas().await?,
+        retention: app.operator.retention().await?,
     })
 }
 

@@ -253,6 +253,7 @@ async fn every_response() {
         json!({"addresses": ["Ann+shop@Shop.example", "bob@shop.example"], "reason": "complained"});
     api.post("/api/v1/suppressions", complained).await;
     api.get("/api/v1/suppressions?limit=1").await;
+    api.get("/api/v1/retention").await;
     api.call("DELETE", "/api/v1/suppressions/ann%2Bshop@shop.example", "")
         .await;
     api.get("/api/v1/audit-log?limit=2").await;

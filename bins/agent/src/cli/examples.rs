@@ -141,6 +141,11 @@ Examples:
   punctual-agent suppressions list
   punctual-agent suppressions add ann@shop.example --reason complained";
 
+pub(super) const RETENTION: &str = "\
+Examples:
+  punctual-agent retention --preview
+  punctual-agent retention --json";
+
 pub(super) const SUPPRESSIONS_LIST: &str = "\
 Examples:
   punctual-agent suppressions list

@@ -56,7 +56,7 @@ pub use self::{
     trigger::{TriggerRequest, TriggeredBatch},
     upcoming::DueItems,
     waiting::{CallFailed, ExtendCall, ExtendedCall, Patience, TakenCompletion},
-    words::{amount, caller, first_of, length_in_words, noun},
+    words::{amount, caller, first_of, length_in_words, noun, size_in_words},
 };
 use super::{
     active_failures::{ActiveFailures, Operation},

@@ -39,6 +39,8 @@ struct TenantPage {
     /// Address of the Config Database's pages.
     config_database: Option<Arc<str>>,
     runs: Vec<StoredResult>,
+    /// The last date of the runs of which results have been removed.
+    removed_to: Option<NaiveDate>,
     pager: Pager,
 }
 
@@ -106,8 +108,9 @@ pub(super) async fn one(
     };
     let page = asked.page(RUNS_PER_PAGE);
     let (runs, next) = app.operator.reader.tenant_runs(&filter, &page).await?;
-    let mut jobs = Vec::new();
+    let (mut jobs, mut removed_to) = (Vec::new(), None);
     for job in &app.operator.jobs.current().jobs {
+        removed_to = removed_to.max(app.operator.retention.removed_to(&job.job_id).await?);
         if matches!(job.work, Work::Preferences { .. }) {
             jobs.push(TenantJob::of(&app, job, &tenant, date).await?);
         }
@@ -128,6 +131,7 @@ pub(super) async fn one(
         config_database: app.config_database_for(&headers),
         jobs,
         runs,
+        removed_to,
         pager: Pager::new(&[("date", &typed)], &asked, next.as_deref()),
         typed,
     };

@@ -41,6 +41,20 @@ pub fn length_in_words(length: TimeDelta) -> String {
     humantime::format_duration(Duration::from_secs(seconds)).to_string()
 }
 
+/// A size in words, such as `850 kB` or `1.2 GB`.
+#[must_use]
+pub fn size_in_words(bytes: u64) -> String {
+    let units = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
+    let unit = units.into_iter().find(|(unit, _)| bytes >= *unit);
+    match unit {
+        Some((unit, name)) if bytes < 10 * unit => {
+            format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit)
+        }
+        Some((unit, name)) => format!("{} {name}", bytes / unit),
+        None => amount(bytes, "byte"),
+    }
+}
+
 /// Who an [`Actor`](super::Actor) is, without the interface that they used: `10.0.0.7` of `page from 10.0.0.7`.
 #[must_use]
 pub fn caller(by: &str) -> &str {
@@ -53,6 +67,21 @@ pub fn caller(by: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_size_has_the_unit_that_fits() {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (1, "1 byte"),
+            (999, "999 bytes"),
+            (1_290, "1.2 kB"),
+            (850_000, "850 kB"),
+            (9_990_000, "9.9 MB"),
+            (12_000_000_000, "12 GB"),
+        ] {
+            assert_eq!(size_in_words(bytes), text);
+        }
+    }
 
     #[test]
     fn a_number_and_its_noun_agree() {
