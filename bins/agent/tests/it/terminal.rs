@@ -371,6 +371,7 @@ async fn every_list_is_json_fits_the_terminal_and_marks_failures_in_colour() {
         &["audit-log", "--limit", "1"],
         &["waiting"],
         &["suppressions", "list"],
+        &["retention", "--preview"],
         &["explain", "--tenant", "bad", "--job", "posts"],
     ];
     for words in lists {

@@ -98,7 +98,7 @@ pub(super) fn removed_in_words(job_id: &JobId, removed_to: NaiveDate) -> String 
     )
 }
 
-/// Refuses to run what nobody knows any more whether it ran. Call it after those who ran have been read: what has been removed
+/// Refuses to run what may have run before its results were removed. Call it after those who ran have been read: what has been removed
 /// until then is noted.
 pub(super) async fn refuse_removed(
     retention: &dyn Retention,

@@ -1,4 +1,4 @@
-//! What operators are told of results that have been removed.
+//! What operators see of results that have been removed.
 
 use std::{collections::BTreeMap, time::Duration};
 
