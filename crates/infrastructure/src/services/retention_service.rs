@@ -124,7 +124,7 @@ impl RetentionService {
             info!(
                 rows, megabytes, %oldest, %begins_at,
                 "This version removes old results: {rows} rows, about {megabytes} MB, from {begins_at} on. To keep them longer, \
-                 set keep_results_days and keep_failures_days in the jobs before; `punctual-agent retention` shows more"
+                 set keep_results_days and keep_failures_days in the jobs before; the page of replicas shows more"
             );
         }
         Ok(())
