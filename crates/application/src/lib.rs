@@ -26,6 +26,9 @@ pub mod testing;
 
 pub use services::{
     active_failures::{ActiveFailure, ActiveFailures, Operation},
+    alerts::{
+        AlertDesk, AlertWords, Alerting, DueAlert, InvalidQuietHours, NamedAlertChannel, QuietHours,
+    },
     batch_processor::{BatchProcessor, Binding, ChunkReport, Handlers, ProcessError},
     completion_urls::CompletionUrls,
     enhanced_batch_processor::{
@@ -35,14 +38,14 @@ pub use services::{
     jobs::Jobs,
     log_limit::{LogLimit, LogLine},
     operator::{
-        Actor, BackfillCount, BackfillReport, BackfillRequest, CallFailed, DeadLetterSelection,
-        DeliverAgainReport, DeliverySelection, DiscardReport, DueItems, EffectivePreference,
-        Explanation, ExtendCall, ExtendedCall, Finding, FindingKind, Findings, FixedTiming, Found,
-        IdempotencyKey, JobLimits, JobRetention, JobTiming, JobView, LeftOut, Operator,
-        OperatorError, Patience, PreferenceTiming, PreviewRequest, Quarantined, ReopenReport,
-        ReplayReport, Replicas, RetentionReport, RunPreparation, Severity, SuppressReport,
-        SuppressRequest, TakenCompletion, TrendBucket, Trends, TriggerRequest, TriggeredBatch,
-        amount, caller, first_of, length_in_words, noun, size_in_words,
+        Actor, AlertAnswer, AlertTestReport, BackfillCount, BackfillReport, BackfillRequest,
+        CallFailed, DeadLetterSelection, DeliverAgainReport, DeliverySelection, DiscardReport,
+        DueItems, EffectivePreference, Explanation, ExtendCall, ExtendedCall, Finding, FindingKind,
+        Findings, FixedTiming, Found, IdempotencyKey, JobLimits, JobRetention, JobTiming, JobView,
+        LeftOut, Operator, OperatorError, Patience, PreferenceTiming, PreviewRequest, Quarantined,
+        ReopenReport, ReplayReport, Replicas, RetentionReport, RunPreparation, Severity,
+        SuppressReport, SuppressRequest, TakenCompletion, TrendBucket, Trends, TriggerRequest,
+        TriggeredBatch, amount, caller, first_of, length_in_words, noun, size_in_words,
     },
     provider_batch_store::ProviderBatchStore,
     schedule_status::{JobStatus, MirrorHandle, SchedulerStatus, SlotStatus, StatusHandle},

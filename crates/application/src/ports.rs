@@ -8,6 +8,7 @@
 //! | preferences from your own tables | [`ConfigDatabase`] | `testing::contract::config_database` |
 //! | records of plain jobs | [`ItemSource`] | `testing::contract::item_source` |
 //! | each tenant's own data | [`TenantData`] | `testing::contract::tenant_data` |
+//! | a channel for alerts | [`AlertChannel`] | – |
 //! | a store | [`WorkQueue`], [`ChunkQueue`], [`BatchStore`], [`BatchReader`] | `testing::contract::store` |
 //! | | [`Deliveries`] | `testing::contract::deliveries` |
 //! | | [`OperatorStore`] | `testing::contract::operations` |
@@ -15,6 +16,7 @@
 //! | | [`ProviderBatches`] | the tests of `punctual-store` |
 //! | | [`Suppressions`] | `testing::contract::suppressions` |
 //! | | [`Retention`] | `testing::contract::retention` |
+//! | | [`Alerts`] | `testing::contract::alerts` |
 //! | | [`TenantRecords`] | `testing::contract::tenant_records` |
 //! | a clock | [`Clock`] | `testing::contract::clock` |
 //! | a memory of preferences | [`PreferenceMirror`] | `testing::contract::preference_mirror` |
@@ -39,6 +41,7 @@
 //! 3. The adapter in `punctual-infrastructure`, whose tests run the suite too.
 //! 4. A line in the table of this crate's README.
 
+mod alerts;
 mod batch_reader;
 mod batch_store;
 mod cause;
@@ -47,6 +50,7 @@ mod clock;
 mod config_database;
 mod deliveries;
 mod item_source;
+mod mailer;
 mod operations;
 mod preference_mirror;
 mod prepared_outputs;
@@ -63,6 +67,10 @@ mod tenant_records;
 mod waiting_items;
 mod work_queue;
 
+pub use alerts::{
+    Alert, AlertAgent, AlertBook, AlertChange, AlertChannel, AlertDelivery, AlertDeliveryState,
+    AlertError, AlertFinding, AlertKind, Alerts, SentFinding, StoredAlert, TrackedFinding,
+};
 pub use batch_reader::{
     BatchFilter, BatchReader, DeadLetterFilter, Page, Paged, ResultFilter, StoredResult, TenantRuns,
 };
@@ -78,6 +86,7 @@ pub use config_database::{
 };
 pub use deliveries::{Deliveries, DueDelivery};
 pub use item_source::{ItemSource, ItemSourceError, ItemSourceErrorKind, SourceItem};
+pub use mailer::Mailer;
 pub use operations::{
     Acknowledgement, AuditEntry, AuditFilter, DeliveryFilter, DeliveryState, ExpiredItems,
     FailingDeliveries, HourlyOutcomes, JobActivity, NewRequest, OpenDeadLetters, OperatorStore,
@@ -106,12 +115,12 @@ pub use work_queue::{Enqueued, Leadership, Pause, PauseCause, WorkQueue};
 
 #[cfg(any(test, feature = "mocks"))]
 pub use self::{
-    batch_reader::MockBatchReader, batch_store::MockBatchStore, chunk_queue::MockChunkQueue,
-    clock::MockClock, config_database::MockConfigDatabase, deliveries::MockDeliveries,
-    item_source::MockItemSource, operations::MockOperatorStore,
-    preference_mirror::MockPreferenceMirror, provider_batches::MockProviderBatches,
-    purpose_handler::MockPurposeHandler, result_sink::MockResultSink, retention::MockRetention,
-    run_history::MockRunHistory, suppressions::MockSuppressions, tenant_data::MockTenantData,
-    tenant_records::MockTenantRecords, waiting_items::MockCompleter,
-    waiting_items::MockWaitingItems, work_queue::MockWorkQueue,
+    alerts::MockAlertChannel, alerts::MockAlerts, batch_reader::MockBatchReader,
+    batch_store::MockBatchStore, chunk_queue::MockChunkQueue, clock::MockClock,
+    config_database::MockConfigDatabase, deliveries::MockDeliveries, item_source::MockItemSource,
+    operations::MockOperatorStore, preference_mirror::MockPreferenceMirror,
+    provider_batches::MockProviderBatches, purpose_handler::MockPurposeHandler,
+    result_sink::MockResultSink, retention::MockRetention, run_history::MockRunHistory,
+    suppressions::MockSuppressions, tenant_data::MockTenantData, tenant_records::MockTenantRecords,
+    waiting_items::MockCompleter, waiting_items::MockWaitingItems, work_queue::MockWorkQueue,
 };

@@ -1,6 +1,7 @@
 //! The use cases.
 
 pub mod active_failures;
+pub mod alerts;
 pub mod batch_processor;
 pub mod completion_urls;
 pub mod enhanced_batch_processor;

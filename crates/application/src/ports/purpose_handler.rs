@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    Completer, WaitingCall,
+    Completer, Mailer, WaitingCall,
     cause::{Cause, error_chain},
     rendered::Rendered,
 };
@@ -81,6 +81,12 @@ pub trait PurposeHandler: Send + Sync {
         let _ = defaults;
         Vec::new()
     }
+
+    /// What sends plain e-mails, such as alerts, by the server and the sender of this handler; `None` (the default): it sends no
+    /// e-mails.
+    fn mailer(&self) -> Option<Arc<dyn Mailer>> {
+        None
+    }
 }
 
 #[async_trait]
@@ -107,6 +113,10 @@ impl<T: PurposeHandler + ?Sized> PurposeHandler for Arc<T> {
 
     fn missing_parameters(&self, defaults: &Preference) -> Vec<String> {
         (**self).missing_parameters(defaults)
+    }
+
+    fn mailer(&self) -> Option<Arc<dyn Mailer>> {
+        (**self).mailer()
     }
 }
 

@@ -32,8 +32,8 @@ use super::{
 use crate::SPANS;
 use crate::ports::{
     Attempts, BatchStore, Claim, Claimant, Clock, Committed, ConfigDatabaseError, HandlerError,
-    ItemSourceError, NewPrepared, PreparedOutput, PreparedState, PurposeHandler, RETRY_CHUNK_AFTER,
-    Rendered, Stage, StoreError, StoreErrorKind, WaitingCall, WaitingItem,
+    ItemSourceError, Mailer, NewPrepared, PreparedOutput, PreparedState, PurposeHandler,
+    RETRY_CHUNK_AFTER, Rendered, Stage, StoreError, StoreErrorKind, WaitingCall, WaitingItem,
 };
 
 /// How many results are committed together at most, and how long the first of them may wait.
@@ -207,6 +207,12 @@ impl Handlers {
     pub fn missing_parameters(&self, purpose: &PurposeId, defaults: &Preference) -> Vec<String> {
         let bound = self.of(purpose);
         bound.map_or_else(Vec::new, |bound| bound.handler.missing_parameters(defaults))
+    }
+
+    /// What sends plain e-mails as the purpose does; `None`: it sends no e-mails, or has no handler.
+    #[must_use]
+    pub fn mailer(&self, purpose: &PurposeId) -> Option<Arc<dyn Mailer>> {
+        self.of(purpose)?.handler.mailer()
     }
 
     /// How the handler of a purpose is called; `None`: it has none.

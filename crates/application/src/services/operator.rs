@@ -5,6 +5,7 @@
 //! write a file beside these with an `impl Operator` that takes an [`Actor`], records it with [`Operator::record`] before
 //! anything is changed, and returns a type that can be serialized.
 
+mod alerts;
 mod backfill;
 mod batches;
 mod dead_letters;
@@ -37,6 +38,7 @@ use serde::{Deserialize, Deserializer};
 use thiserror::Error;
 
 pub use self::{
+    alerts::{AlertAnswer, AlertTestReport},
     backfill::{BackfillCount, BackfillReport, BackfillRequest},
     dead_letters::{DeadLetterSelection, DiscardReport, LeftOut, ReopenReport, ReplayReport},
     deliveries::{DeliverAgainReport, DeliverySelection},
@@ -60,6 +62,7 @@ pub use self::{
 };
 use super::{
     active_failures::{ActiveFailures, Operation},
+    alerts::Alerting,
     batch_processor::Handlers,
     enhanced_batch_processor::EnhancedBatchProcessor,
     jobs::Jobs,
@@ -160,6 +163,8 @@ pub struct Operator {
     pub suppressions: Arc<dyn Suppressions>,
     /// Removes what was kept long enough, and knows what has been removed.
     pub retention: Arc<dyn Retention>,
+    /// Where alerts go.
+    pub alerting: Alerting,
     /// Source of preferences.
     pub preferences: Arc<dyn ConfigDatabase>,
     /// Where the items of plain jobs are read.

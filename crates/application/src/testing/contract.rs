@@ -12,6 +12,7 @@
 //! # }
 //! ```
 
+mod alerts;
 mod batch_reader;
 mod batch_store;
 mod chunk_queue;
@@ -44,6 +45,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 pub use self::{
+    alerts::alerts,
     clock::clock,
     config_database::{FEATURE, Writable, config_database},
     deliveries::deliveries,

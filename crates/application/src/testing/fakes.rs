@@ -1,6 +1,7 @@
 //! In-memory stand-ins for adapters, one file per port. They are held to the contract suites of their ports, as the
 //! real ones are.
 
+mod alerts;
 mod batch_reader;
 mod batch_store;
 mod chunk_queue;
@@ -42,7 +43,8 @@ use self::{
 use crate::{
     ChunkReport, EnhancedBatchProcessor, ProcessError,
     ports::{
-        BatchStore, Claimant, Page, Pause, StoreError, StoreErrorKind, StoredResult, Suppression,
+        AlertBook, BatchStore, Claimant, Page, Pause, StoreError, StoreErrorKind, StoredResult,
+        Suppression,
     },
 };
 
@@ -110,6 +112,7 @@ struct Tables {
     reopened: BTreeMap<i64, DateTime<Utc>>,
     deliveries: Vec<DeliveryRow>,
     suppressions: Vec<Suppression>,
+    alerts: AlertBook,
     asked: StoredRequest,
     /// The last date of a job's runs of which results have been removed.
     removed_to: BTreeMap<JobId, NaiveDate>,
@@ -444,6 +447,11 @@ mod tests {
     #[tokio::test]
     async fn the_fake_store_keeps_the_suppression_list() {
         contract::suppressions(&FakeStore::default()).await;
+    }
+
+    #[tokio::test]
+    async fn the_fake_store_keeps_which_alerts_went_out() {
+        contract::alerts(&FakeStore::default()).await;
     }
 
     #[tokio::test]

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{FakeConfigDatabase, FakeItemSource, FakeStore, ManualClock};
 use crate::{
-    ActiveFailures, BatchProcessor, CompletionUrls, EnhancedBatchProcessor, Handlers, JobStatus,
-    Jobs, Limits, MirrorHandle, Operator, RetryPolicy, SchedulerStatus, StatusHandle,
+    ActiveFailures, Alerting, BatchProcessor, CompletionUrls, EnhancedBatchProcessor, Handlers,
+    JobStatus, Jobs, Limits, MirrorHandle, Operator, RetryPolicy, SchedulerStatus, StatusHandle,
     ports::{Clock, ConfigDatabase, ItemSource},
 };
 
@@ -35,6 +35,7 @@ pub fn operator(store: &Arc<FakeStore>, jobs: BatchConfig, now: &str) -> Operato
         operations: store.clone(),
         suppressions: store.clone(),
         retention: store.clone(),
+        alerting: Alerting::none(store.clone()),
         preferences,
         item_source,
         jobs,

@@ -6,6 +6,7 @@
 //! names.
 
 mod acknowledgements;
+mod alerts;
 mod coverage;
 mod deliveries;
 mod expired;
@@ -105,6 +106,7 @@ impl Operator {
         let held = self.replica_findings(&mut findings, now).await?;
         self.waiting_findings(&mut findings, now, held).await?;
         self.expired_findings(&mut findings, now).await?;
+        self.alert_findings(&mut findings).await?;
         for letters in self.operations.open_dead_letters().await? {
             self.failing_job(&mut findings, letters).await?;
         }

@@ -76,7 +76,9 @@ impl Operator {
             let (kind, about) = id.split_once('/').unwrap_or((id, ""));
             let is_shared = match kind {
                 "store" | "paused" | "job-failing" | "dead-letters" | "delivery-failing"
-                | "delivery-given-up" | "replica" | "expired" | "waiting" => true,
+                | "delivery-given-up" | "replica" | "expired" | "waiting" | "alerts-failing" => {
+                    true
+                }
                 "quarantine" => self.has_read_preferences(about),
                 _ => false,
             };

@@ -86,7 +86,7 @@ impl Finding {
     }
 
     /// Changes with how bad the finding is and with its cause, not with who is affected: [`state`](Self::state) adds that.
-    pub(super) fn identity(&self) -> Uuid {
+    pub(crate) fn identity(&self) -> Uuid {
         let identity = format!("{}\n{}\n{}", self.id(), self.severity.as_str(), self.cause);
         Uuid::new_v5(&Uuid::NAMESPACE_OID, identity.as_bytes())
     }

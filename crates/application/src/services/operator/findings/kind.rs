@@ -68,6 +68,8 @@ pub enum FindingKind {
     Expired(JobId),
     /// Batches of a job are due and do not begin.
     Waiting(JobId),
+    /// Alerts cannot be sent by the channel of this name.
+    AlertsFailing(String),
 }
 
 impl FindingKind {
@@ -98,6 +100,31 @@ impl FindingKind {
             Self::Quarantine(job_id) => format!("quarantine/{job_id}"),
             Self::Expired(job_id) => format!("expired/{job_id}"),
             Self::Waiting(job_id) => format!("waiting/{job_id}"),
+            Self::AlertsFailing(channel) => format!("alerts-failing/{channel}"),
+        }
+    }
+
+    /// What is wrong, in a few words.
+    #[must_use]
+    pub fn title(&self) -> String {
+        match self {
+            Self::Store => "The store does not answer".to_owned(),
+            Self::NotPlannedYet | Self::NotPlanned => "Due work is not planned".to_owned(),
+            Self::Preferences { .. } => "Preferences cannot be read".to_owned(),
+            Self::Failing(operation) => match operation.job_id() {
+                Some(job_id) => format!("{job_id}: {} fails", operation.name()),
+                None => format!("{} fails", operation.name()),
+            },
+            Self::Paused(job_id) => format!("{job_id} is paused"),
+            Self::JobFailing(job_id, _) => format!("{job_id} fails"),
+            Self::DeliveryFailing(job_id) => format!("Deliveries of {job_id} fail"),
+            Self::DeliveryGivenUp(job_id) => format!("Deliveries of {job_id} were given up"),
+            Self::Replica(_) => "A replica is unresponsive".to_owned(),
+            Self::DeadLetters(job_id) => format!("{job_id} has dead letters"),
+            Self::Quarantine(job_id) => format!("Preferences for {job_id} are invalid"),
+            Self::Expired(job_id) => format!("Items of {job_id} expired"),
+            Self::Waiting(job_id) => format!("Due work of {job_id} does not begin"),
+            Self::AlertsFailing(channel) => format!("Alerts cannot be sent by {channel}"),
         }
     }
 
@@ -115,7 +142,11 @@ impl FindingKind {
             | Self::Quarantine(of)
             | Self::Expired(of)
             | Self::Waiting(of) => of == job_id,
-            Self::Store | Self::NotPlannedYet | Self::NotPlanned | Self::Replica(_) => false,
+            Self::Store
+            | Self::NotPlannedYet
+            | Self::NotPlanned
+            | Self::Replica(_)
+            | Self::AlertsFailing(_) => false,
         }
     }
 
