@@ -3,7 +3,8 @@
 //! # Adding a statement
 //!
 //! It stands in the file of its port (`work_queue`, `chunk_queue`, `batch_store`, `waiting_items`, `reader`, `deliveries`, `operations`,
-//! `suppressions`, `retention`, `provider_batches`) or of its subject (`claims`, `kept_outputs`, `prepared_outputs`), once for both databases:
+//! `suppressions`, `alerts`, `retention`, `provider_batches`) or of its subject (`claims`, `kept_outputs`, `prepared_outputs`), once for
+//! both databases:
 //! `driver` says which marks stand for what differs. The suites of
 //! `testing::contract` run on both, so add what the statement promises to them first.
 //!
@@ -40,6 +41,7 @@
 //! other. What counts rows that are inserted counts those that `transfer` copies, and is not among the tables it copies.
 #![warn(missing_docs)]
 
+mod alerts;
 mod batch_store;
 mod chunk_queue;
 mod claims;
@@ -75,8 +77,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use punctual_application::ports::{
-    BatchReader, BatchStore, ChunkQueue, Deliveries, Enqueued, OperatorStore, ProviderBatches,
-    Retention, StoreError, Suppressions, WaitingItems, WorkQueue,
+    Alerts, BatchReader, BatchStore, ChunkQueue, Deliveries, Enqueued, OperatorStore, ProviderBatches, Retention, StoreError, Suppressions, WaitingItems, WorkQueue,
 };
 use punctual_domain::Firing;
 use tokio::sync::{Mutex, watch};
@@ -94,7 +95,7 @@ use self::results::Preferences;
 pub use self::transfer::{Transferred, transfer};
 
 /// The durable store: the ports `WorkQueue`, `ChunkQueue`, `BatchStore`, `WaitingItems`, `BatchReader`, `Deliveries`,
-/// `OperatorStore`, `Suppressions` and `Retention`. Clones are the same store.
+/// `OperatorStore`, `Suppressions`, `Alerts` and `Retention`. Clones are the same store.
 #[derive(Debug, Clone)]
 pub struct Store {
     database: Database,
@@ -228,6 +229,12 @@ impl Store {
     /// Removes what has been kept for long enough.
     #[must_use]
     pub fn retention(&self) -> Arc<dyn Retention> {
+        Arc::new(self.clone())
+    }
+
+    /// Which alerts went out.
+    #[must_use]
+    pub fn alerting(&self) -> Arc<dyn Alerts> {
         Arc::new(self.clone())
     }
 

@@ -57,6 +57,7 @@ const SQLITE: &[File] = files! { "sqlite":
     "0019_provider_batches"
     "0020_prepared_outputs"
     "0021_retention"
+    "0024_alerts"
     "0026_compatibility"
 };
 
@@ -81,6 +82,7 @@ const POSTGRES: &[File] = files! { "postgres":
     "0017_provider_batches"
     "0018_prepared_outputs"
     "0019_retention"
+    "0022_alerts"
     "0024_compatibility"
 };
 
@@ -155,7 +157,7 @@ async fn of_pool(pool: &SqlitePool, dialect: &Arc<Dialect>) -> sqlx::Result<Conn
 
 /// The tables, and the migrations that made them.
 #[cfg(feature = "postgres")]
-const TABLES: [(&str, i64); 35] = [
+const TABLES: [(&str, i64); 38] = [
     (TABLE, 0),
     ("leader", 1),
     ("schedule_progress", 1),
@@ -191,6 +193,9 @@ const TABLES: [(&str, i64); 35] = [
     ("removed_results", 19),
     ("last_successes", 19),
     ("retention_state", 19),
+    ("alerts", 22),
+    ("alert_messages", 22),
+    ("alert_revision", 22),
 ];
 
 /// Brings the tables of a `PostgreSQL` database up to date. Those that an earlier version made elsewhere move into the schema.

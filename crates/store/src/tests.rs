@@ -566,6 +566,7 @@ async fn keeps_what_operators_see(store: Store) {
     let now = DateTime::from_timestamp(SystemClock.now().timestamp(), 0).unwrap();
     contract::operations(&store).await;
     contract::suppressions(&store).await;
+    contract::alerts(&store).await;
 
     let due = now - TimeDelta::seconds(90);
     let batches = [due, due - TimeDelta::hours(2)].map(|due| NewBatch {

@@ -20,7 +20,7 @@ const ROWS_PER_COPY: usize = 2_000;
 
 /// In an order in which nothing points to what is not there yet. The tables have the same columns in both databases. What the
 /// target counts as rows come in is left out.
-const TABLES: [&str; 26] = [
+const TABLES: [&str; 29] = [
     "shards",
     "schedule_progress",
     "paused_jobs",
@@ -47,6 +47,9 @@ const TABLES: [&str; 26] = [
     "removed_results",
     "last_successes",
     "retention_state",
+    "alerts",
+    "alert_messages",
+    "alert_revision",
 ];
 
 /// Number of rows copied, by table.
@@ -84,8 +87,14 @@ pub async fn transfer(from: &str, to: &str) -> Result<Transferred, StoreError> {
         .await
         .map_err(failed)?;
     refuse_non_empty(&mut target).await?;
-    // An agent that has planned nothing may have left its shard, and the key of completion URLs.
-    for left in ["DELETE FROM shards", "DELETE FROM secrets"] {
+    // An agent that has planned nothing may have left its shard, the key of completion URLs, and what it has reported.
+    for left in [
+        "DELETE FROM shards",
+        "DELETE FROM secrets",
+        "DELETE FROM alerts",
+        "DELETE FROM alert_messages",
+        "DELETE FROM alert_revision",
+    ] {
         sqlx::query(left)
             .execute(&mut *target)
             .await

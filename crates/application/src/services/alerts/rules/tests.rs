@@ -254,7 +254,7 @@ fn an_attempt_is_retried_with_growing_waits_for_an_hour() {
     assert!((8..=14).contains(&attempts), "{attempts}");
     let lasted = now - begin();
     assert!(lasted >= TimeDelta::hours(1) && lasted < TimeDelta::minutes(75));
-    assert_eq!(delivery.answer.as_deref(), Some("503\\u{1b}"));
+    assert_eq!(delivery.answer.as_deref(), Some("503\\u001b"));
     let failed = attempted(
         &AlertDelivery::by("webhook"),
         begin(),
