@@ -44,7 +44,10 @@ pub use outbound::{EndpointError, client_builder};
 #[cfg(feature = "http")]
 pub use project::{Project, Review};
 pub use queue::worker::Worker;
+#[cfg(feature = "http")]
+pub use services::alerts::{EmailAlerts, WebhookAlerts};
 pub use services::{
+    alerts::AlertService,
     batch_scheduler::{BatchScheduler, SchedulerOptions},
     delivery::Deliverer,
     dynamic_batch_scheduler::DynamicBatchScheduler,

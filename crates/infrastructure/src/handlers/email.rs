@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use lettre::{Address, message::Mailbox};
 use punctual_application::{
     LogLimit, SuppressionList,
-    ports::{Clock, HandlerError, PurposeHandler, Rendered, Suppression, SystemClock},
+    ports::{Clock, HandlerError, Mailer, PurposeHandler, Rendered, Suppression, SystemClock},
 };
 use punctual_domain::{EmailAddress, Fields, Item, Outcome, Preference, TenantId, without_secrets};
 use punctual_links::{LinkKeys, UnsubscribeClaims, unsubscribe_url};
@@ -77,9 +77,9 @@ impl HandlerKind for EmailKind {
 
 /// Sends e-mails.
 pub(crate) struct EmailHandler {
-    relay: Relay,
+    relay: Arc<Relay>,
     refused: RefusedAddresses,
-    sender: Sender,
+    sender: Arc<Sender>,
     /// The recipient; `None`: what the preference or the data has as `email`.
     to: Option<TemplateHandler>,
     to_name: Option<TemplateHandler>,
@@ -325,6 +325,50 @@ impl PurposeHandler for EmailHandler {
             .flat_map(|template| template.missing_parameters(defaults))
             .collect();
         missing.into_iter().collect()
+    }
+
+    fn mailer(&self) -> Option<Arc<dyn Mailer>> {
+        Some(Arc::new(PlainMails {
+            relay: Arc::clone(&self.relay),
+            sender: Arc::clone(&self.sender),
+            clock: Arc::clone(&self.clock),
+        }))
+    }
+}
+
+/// Plain e-mails by the server and the sender of a purpose. They go to operators, so neither the suppression list nor a link that
+/// unsubscribes is asked for.
+struct PlainMails {
+    relay: Arc<Relay>,
+    sender: Arc<Sender>,
+    clock: Arc<dyn Clock>,
+}
+
+#[async_trait]
+impl Mailer for PlainMails {
+    async fn send(
+        &self,
+        id: &str,
+        to: &EmailAddress,
+        subject: &str,
+        text: &str,
+    ) -> Result<String, HandlerError> {
+        let deadline = self.relay.deadline();
+        let address = Address::new(to.local(), to.domain()).map_err(permanent)?;
+        let parts = Parts {
+            subject: one_line(subject),
+            text: Some(text.to_owned()),
+            html: None,
+            unsubscribe: None,
+        };
+        let to = Mailbox::new(None, address);
+        let now = self.clock.now();
+        let mail = self.sender.message(id, now, to, parts)?;
+        let sent = self
+            .relay
+            .send(deadline, &mail.envelope, &mail.content)
+            .await;
+        sent.map_err(|refusal| refusal.error)
     }
 }
 

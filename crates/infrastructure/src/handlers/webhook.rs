@@ -63,6 +63,13 @@ pub(crate) struct PostResponse {
     truncated: bool,
 }
 
+impl PostResponse {
+    /// The status that was answered.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+}
+
 impl SignedPost {
     /// A sender for `config`, that signs with `secret`.
     ///

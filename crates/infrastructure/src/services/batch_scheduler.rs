@@ -16,6 +16,7 @@ use punctual_domain::{
     Firing, JobConfig, NewBatch, Occurrence, Schedule, Sharding, Source, TenantId, Trigger, Work,
     plan_fixed,
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
@@ -98,6 +99,12 @@ impl BatchScheduler {
     pub fn with_sharding(mut self, sharding: Sharding) -> Self {
         self.positions.sharding = sharding;
         self
+    }
+
+    /// Whether this process is the leader, as far as it knows: while the store does not answer, whether it was before.
+    #[must_use]
+    pub fn leads(&self) -> watch::Receiver<bool> {
+        self.leadership.leads()
     }
 
     /// Plans until `stop` is cancelled.

@@ -19,7 +19,11 @@ use punctual_application::{
     ports::{ConfigDatabase, StoreError},
 };
 use punctual_domain::{FeatureType, JobId, Mirror, Placement, StoredPosition, Zone};
-use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -116,6 +120,12 @@ impl DynamicBatchScheduler {
     #[must_use]
     pub fn status(&self) -> StatusHandle {
         self.status.clone()
+    }
+
+    /// Whether this process is the leader, as far as it knows: while the store does not answer, whether it was before.
+    #[must_use]
+    pub fn leads(&self) -> watch::Receiver<bool> {
+        self.base.leads()
     }
 
     /// Follows the feeds and plans until `stop` is cancelled.

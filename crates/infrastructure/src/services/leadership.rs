@@ -6,7 +6,7 @@ use punctual_application::{
     ActiveFailures, Operation,
     ports::{Clock, Leadership, WorkQueue},
 };
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
@@ -44,6 +44,8 @@ pub(crate) struct LeaderElection {
     process: Uuid,
     /// When another process may lead, unless the lease is renewed before; `None`: another one may at any time.
     leads_until: Option<Instant>,
+    /// Whether this process led when the store last answered.
+    leads: watch::Sender<bool>,
 }
 
 impl LeaderElection {
@@ -53,7 +55,13 @@ impl LeaderElection {
             clock,
             process: Uuid::new_v4(),
             leads_until: None,
+            leads: watch::Sender::new(false),
         }
+    }
+
+    /// Whether this process led when the store last answered.
+    pub(crate) fn leads(&self) -> watch::Receiver<bool> {
+        self.leads.subscribe()
     }
 
     /// Acquires or renews the lease, where no other process holds it. After a failure, this process has still led all the time
@@ -96,6 +104,7 @@ impl LeaderElection {
             });
         }
         self.leads_until = leads_until;
+        self.leads.send_replace(is_leader);
         metrics::gauge!("punctual_leads").set(f64::from(u8::from(is_leader)));
         LeaderState {
             is_leader,
@@ -106,6 +115,7 @@ impl LeaderElection {
 
     /// Gives the lease up, so that another process leads immediately. A process that could not renew it may still have it.
     pub(crate) async fn step_down(&self) {
+        self.leads.send_replace(false);
         if let Err(error) = self.queue.lead(self.process, Duration::ZERO).await {
             warn!(%error, "Failed to release scheduler leadership, another replica takes over \
                 when the lease expires: {error}");

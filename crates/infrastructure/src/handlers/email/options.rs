@@ -102,15 +102,15 @@ pub(super) fn read(
     let dkim = fields.nested("dkim", |value, pointer| dkim(value, pointer, domain));
     let unsubscribe = unsubscribe(fields);
     Some(EmailHandler {
-        relay: relay?,
+        relay: Arc::new(relay?),
         refused: RefusedAddresses::default(),
-        sender: Sender {
+        sender: Arc::new(Sender {
             from: from?,
             reply_to,
             headers: headers.unwrap_or_default(),
             images: images.unwrap_or_default(),
             dkim,
-        },
+        }),
         to,
         to_name,
         subject: subject?,
