@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
 
+mod alerts;
 mod audit;
 mod auth;
 mod backfill;
@@ -147,6 +148,7 @@ fn calls_of_workers() -> OpenApiRouter<App> {
 fn calls_to_view() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(findings::list))
+        .routes(routes!(alerts::list))
         .routes(routes!(deliveries::list))
         .routes(routes!(schedule::jobs))
         .routes(routes!(schedule::job))
@@ -182,6 +184,7 @@ fn calls_to_operate() -> OpenApiRouter<App> {
         .routes(routes!(dead_letters::discard_one))
         .routes(routes!(deliveries::deliver_again))
         .routes(routes!(findings::acknowledge))
+        .routes(routes!(alerts::test))
         .routes(routes!(suppressions::add))
         .routes(routes!(suppressions::remove))
 }

@@ -7,7 +7,10 @@
 use chrono::{DateTime, Utc};
 use punctual_application::{
     DueItems, JobView, Quarantined, Severity,
-    ports::{self, AuditEntry, DeliveryState, PastRun, StoredDelivery, StoredResult, Suppression},
+    ports::{
+        self, AuditEntry, DeliveryState, PastRun, StoredAlert, StoredDelivery, StoredResult,
+        Suppression,
+    },
 };
 use punctual_domain::{
     self as domain, AtDeadline, BatchStatus, DeadLetter, EmailAddress, FeatureType, ItemId, JobId,
@@ -381,6 +384,28 @@ pub struct AuditLog {
     pub entries: Vec<AuditEntry>,
     /// The `cursor` of the next page; `null`: this is the last one.
     pub next_cursor: Option<String>,
+}
+
+/// The channels that alerts go out by, and a page of the alerts.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Alerts {
+    /// The channels; none: no alert goes out.
+    pub channels: Vec<AlertChannel>,
+    /// Hours of the day in which only critical findings are reported, such as `22:00-07:00`; `null`: there are none.
+    pub quiet_hours: Option<String>,
+    /// The alerts, newest first.
+    pub alerts: Vec<StoredAlert>,
+    /// The `cursor` of the next page; `null`: this is the last one.
+    pub next_cursor: Option<String>,
+}
+
+/// A channel that alerts go out by.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct AlertChannel {
+    /// Name of the channel.
+    pub name: String,
+    /// Where it leads, without anything secret; `null`: it does not say.
+    pub target: Option<String>,
 }
 
 /// A page of the suppression list.

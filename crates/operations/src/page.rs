@@ -21,6 +21,7 @@
 //! what only works with the script is in the page, disabled, so that nothing moves when the script begins. Addresses begin with
 //! `punctual_web::page::root`, since the router may be nested; those of redirects do not, as [`Site::answer`] adds it.
 
+mod alerts;
 mod answer;
 mod audit;
 mod backfill;
@@ -45,7 +46,7 @@ use std::{future::ready, sync::Arc};
 use self::pager::{Pager, PagerQuery};
 use self::visitor::{Live, Visitor};
 pub(super) use self::{live::Snapshot, overview::LiveSection, visitor::SignedOut};
-use super::{App, problem::Problem};
+use super::{App, model::Alerts, problem::Problem};
 use askama::Template;
 use axum::{
     Router,
@@ -104,7 +105,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/deliveries", get(deliveries::list).post(deliveries::again))
         .route("/quarantine", get(quarantine::list))
         .route("/waiting", get(waiting::list))
-        .route("/replicas", get(replicas))
+        .route("/replicas", get(replicas).post(alerts::test))
         .route("/audit-log", get(audit::list))
         .layer(middleware::from_fn(answer::say_once))
         .merge(assets())
@@ -260,6 +261,7 @@ struct ReplicasPage {
     visitor: Visitor,
     replicas: Replicas,
     retention: RetentionReport,
+    alerts: Alerts,
 }
 
 /// What of a job would be removed now.
@@ -277,6 +279,7 @@ async fn replicas(State(app): State<App>, Live(visitor): Live) -> Result<Html<St
         visitor,
         replicas: app.operator.replicas().await?,
         retention: app.operator.retention().await?,
+        alerts: app.alerts(&alerts::NEWEST).await?,
     })
 }
 

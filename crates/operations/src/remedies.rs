@@ -41,6 +41,9 @@ pub fn remedy(kind: &FindingKind) -> String {
             "Find out why they waited: see the batches that skipped items. Then backfill the dates on the job's page, which \
              counts what has not run before it runs it. If the work may begin later, set `expires_after` of the job"
         }
+        FindingKind::AlertsFailing(_) => {
+            "Correct the address or the secret of the channel, or bring its receiver back; then send a test alert"
+        }
         FindingKind::Waiting(_) => {
             "Start the agent if none runs. If work takes too long, add a replica, raise the limits of concurrent items, or \
              spread the popular times with `spread_minutes`"
@@ -88,6 +91,7 @@ pub fn runbook(kind: &FindingKind) -> &'static str {
         FindingKind::Quarantine(_) => "PunctualPreferencesInvalid",
         FindingKind::Expired(_) => "Expired items",
         FindingKind::Waiting(_) => "PunctualLate",
+        FindingKind::AlertsFailing(_) => "Alerts that cannot be sent",
         _ => "What /health/ready says",
     }
 }
@@ -97,7 +101,7 @@ pub fn runbook(kind: &FindingKind) -> &'static str {
 pub fn link(kind: &FindingKind) -> String {
     match kind {
         FindingKind::NotPlannedYet | FindingKind::NotPlanned => "/jobs".to_owned(),
-        FindingKind::Replica(_) => "/replicas".to_owned(),
+        FindingKind::Replica(_) | FindingKind::AlertsFailing(_) => "/replicas".to_owned(),
         FindingKind::JobFailing(_, batch_id) => format!("/batches/{batch_id}"),
         FindingKind::DeadLetters(job_id) => format!("/dead-letters?job={job_id}"),
         FindingKind::Quarantine(job_id) => format!("/quarantine?job={job_id}"),
@@ -160,6 +164,7 @@ mod tests {
             FindingKind::Quarantine(job.clone()),
             FindingKind::Expired(job.clone()),
             FindingKind::Waiting(job),
+            FindingKind::AlertsFailing("webhook".to_owned()),
         ] {
             let heading = format!("\n## {}\n", runbook(&kind));
             assert!(text.contains(&heading), "{heading}");

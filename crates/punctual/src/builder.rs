@@ -13,8 +13,7 @@ use punctual_application::{
     ActiveFailures, BatchProcessor, Binding, CompletionUrls, EnhancedBatchProcessor, Handlers,
     Jobs, Limits, Operator, RetryPolicy,
     ports::{
-        BatchReader, BatchStore, Clock, ConfigDatabase, Deliveries, ItemSource, ItemSourceError,
-        OperatorStore, ProviderBatches, PurposeHandler, ResultSink, Retention, StoreError,
+        Alerts, BatchReader, BatchStore, Clock, ConfigDatabase, Deliveries, ItemSource, ItemSourceError, OperatorStore, ProviderBatches, PurposeHandler, ResultSink, Retention, StoreError,
         StoreErrorKind, Suppressions, SystemClock, TenantData, WaitingItems, WorkQueue,
     },
 };
@@ -23,15 +22,16 @@ use punctual_domain::{
     PurposeId, ShardAssignment, Sharding, Source, Work, Zone, values::base_url,
 };
 use punctual_infrastructure::{
-    BatchScheduler, Deliverer, DynamicBatchScheduler, Guarded, OfShards, Publisher,
-    RetentionService, SchedulerOptions, WaitingService,
+    AlertService, BatchScheduler, Deliverer, DynamicBatchScheduler, Guarded, OfShards, Publisher, RetentionService, SchedulerOptions, WaitingService,
 };
 use punctual_project::parse_batch_config;
 use punctual_store::Store;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Job, Punctual, data::AllData, items::Items, no_preferences::NoPreferences};
+use crate::{
+    Job, Punctual, alerts::AlertOptions, data::AllData, items::Items, no_preferences::NoPreferences,
+};
 
 /// Puts Punctual together; [`Punctual::builder`] makes one.
 pub struct Builder {
@@ -53,6 +53,7 @@ pub struct Builder {
     look_back: Duration,
     shard: ShardAssignment,
     completion_url_base: Option<String>,
+    pub(crate) alerts: AlertOptions,
     failures: ActiveFailures,
 }
 
@@ -76,6 +77,7 @@ impl Default for Builder {
             look_back: Duration::ZERO,
             shard: ShardAssignment::default(),
             completion_url_base: None,
+            alerts: AlertOptions::default(),
             failures: ActiveFailures::default(),
         }
     }
@@ -166,6 +168,7 @@ pub(crate) struct StorePorts {
     pub(crate) deliveries: Arc<dyn Deliveries>,
     pub(crate) suppressions: Arc<dyn Suppressions>,
     pub(crate) retention: Arc<dyn Retention>,
+    pub(crate) alerts: Arc<dyn Alerts>,
     pub(crate) waiting: Arc<dyn WaitingItems>,
     /// The key that completion URLs are signed with.
     pub(crate) completion_key: [u8; 32],
@@ -181,6 +184,7 @@ pub(crate) struct Parts {
     pub(crate) deliverer: Deliverer,
     pub(crate) waiting: WaitingService,
     pub(crate) retention: RetentionService,
+    pub(crate) alerts: AlertService,
     pub(crate) operator: Operator,
 }
 
@@ -356,6 +360,7 @@ impl Builder {
             deliveries: store.deliveries(),
             suppressions: store.suppressions(),
             retention: store.retention(),
+            alerts: store.alerting(),
             provider_batches: Some(store.provider_batches()),
         };
         let stop = CancellationToken::new();
@@ -416,7 +421,11 @@ impl Builder {
             &self.time_zone,
             random,
         );
-        let status = scheduler.status();
+        let (status, leads) = (scheduler.status(), scheduler.leads());
+        let page_url = self.completion_url_base.as_deref();
+        let alerting = self
+            .alerts
+            .alerting(store.alerts, &handlers, page_url, &sharding);
         let publisher = Publisher::new(
             preferences.clone(),
             jobs.clone(),
@@ -475,6 +484,7 @@ impl Builder {
             operations: store.operations,
             suppressions: store.suppressions,
             retention: store.retention,
+            alerting,
             preferences,
             item_source,
             jobs,
@@ -495,6 +505,7 @@ impl Builder {
             deliverer,
             waiting,
             retention,
+            alerts: AlertService::new(operator.clone(), leads),
             operator,
         })
     }
@@ -525,6 +536,7 @@ impl Builder {
         errors.extend(names_of_two("/tenant_data", provider_names));
         let from_files = config.jobs.len();
         let mut names: BTreeSet<_> = config.jobs.iter().map(|job| job.job_id.clone()).collect();
+        errors.extend(self.alerts.mistakes(&handlers));
         for (index, job) in config.jobs.iter().enumerate() {
             errors.extend(self.mistakes_of(job, &handlers, index));
         }
@@ -671,7 +683,10 @@ impl Builder {
 }
 
 /// The names that two parts have.
-fn names_of_two<'n>(pointer: &str, names: impl Iterator<Item = &'n String>) -> Vec<FieldError> {
+pub(crate) fn names_of_two<'n>(
+    pointer: &str,
+    names: impl Iterator<Item = &'n String>,
+) -> Vec<FieldError> {
     let mut seen = BTreeSet::new();
     let twice = names.filter(|name| !seen.insert(*name));
     twice

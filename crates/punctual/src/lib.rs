@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![warn(missing_docs)]
 
+mod alerts;
 mod builder;
 mod data;
 mod items;
@@ -20,19 +21,21 @@ pub use axum;
 pub use chrono;
 
 pub use punctual_application::{
-    ActiveFailures, Actor, BackfillReport, BackfillRequest, Binding, DeadLetterSelection,
-    DiscardReport, Explanation, Finding, FindingKind, Findings, Handlers, IdempotencyKey, JobView,
-    Jobs, Operator, OperatorError, Preview, PreviewContent, PreviewRequest, PreviewStatus,
-    PreviewThen, PurposeLimits, ReplayReport, RunPreparation, StatusHandle, SuppressReport,
-    SuppressRequest, TriggerRequest, TriggeredBatch,
+    ActiveFailures, Actor, AlertAnswer, AlertTestReport, AlertWords, BackfillReport,
+    BackfillRequest, Binding, DeadLetterSelection, DiscardReport, Explanation, Finding,
+    FindingKind, Findings, Handlers, IdempotencyKey, JobView, Jobs, Operator, OperatorError,
+    Preview, PreviewContent, PreviewRequest, PreviewStatus, PreviewThen, PurposeLimits,
+    ReplayReport, RunPreparation, Severity, StatusHandle, SuppressReport, SuppressRequest,
+    TriggerRequest, TriggeredBatch,
     ports::{
-        Attempts, BatchFilter, BatchReader, ChangePage, Clock, Completer, ConfigDatabase,
-        ConfigDatabaseError, ConfigErrorKind, Cursor, DeadLetterFilter, HandlerError,
-        HandlerErrorKind, ItemSource, ItemSourceError, ItemSourceErrorKind, Page, PastRun,
-        PurposeHandler, Rendered, ResultSink, RunHistory, RunHistoryError, RunHistoryErrorKind,
-        RunOutcome, Settled, SinkError, Snapshot, SnapshotPages, SourceItem, Stage, StoreError,
-        StoreErrorKind, StoredResult, Suppression, SystemClock, TenantAnswers, TenantData,
-        TenantRuns, Unreadable, WaitingCall,
+        Alert, AlertAgent, AlertChannel, AlertDelivery, AlertDeliveryState, AlertError,
+        AlertFinding, AlertKind, Attempts, BatchFilter, BatchReader, ChangePage, Clock, Completer,
+        ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, DeadLetterFilter,
+        HandlerError, HandlerErrorKind, ItemSource, ItemSourceError, ItemSourceErrorKind, Page,
+        PastRun, PurposeHandler, Rendered, ResultSink, RunHistory, RunHistoryError,
+        RunHistoryErrorKind, RunOutcome, Settled, SinkError, Snapshot, SnapshotPages, SourceItem,
+        Stage, StoreError, StoreErrorKind, StoredAlert, StoredResult, Suppression, SystemClock,
+        TenantAnswers, TenantData, TenantRuns, Unreadable, WaitingCall,
     },
 };
 pub use punctual_domain::{
@@ -48,6 +51,7 @@ pub use punctual_infrastructure::LastKnownGood;
 #[cfg(feature = "http")]
 pub use punctual_infrastructure::{
     ClientOptions, ClientSettingNames, ConfigDatabaseClient, HandlerKind, HandlerKinds, Project,
+    WebhookAlerts,
 };
 #[cfg(feature = "operations")]
 pub use punctual_operations::{Access, Metrics, Operations, Words};

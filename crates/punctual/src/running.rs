@@ -49,7 +49,7 @@ impl Punctual {
             processor,
             deliverer,
             waiting,
-            retention,
+            alerts, retention,
             operator,
         } = parts;
         let process = processor.process_id();
@@ -78,6 +78,8 @@ impl Punctual {
             stop.clone(),
             retention,
         ));
+        let alerts = alerts.run(stop.clone());
+        parts.spawn(watched("the sending of alerts", stop.clone(), alerts));
         Self {
             operator,
             parts,

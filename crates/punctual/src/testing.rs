@@ -103,6 +103,7 @@ impl World {
             deliveries: store.clone(),
             suppressions: store.clone(),
             retention: store.clone(),
+            alerts: store.clone(),
             completion_key: store.completion_key().await?,
             waiting: store.clone(),
             provider_batches: None,
@@ -124,12 +125,14 @@ impl World {
             waiting,
             // A test looks at all that has run, however long ago.
             retention: _,
+            alerts,
             operator,
         } = parts;
         tokio::spawn(scheduler.run(stop.clone()));
         tokio::spawn(publisher.run(stop.clone()));
         tokio::spawn(deliverer.run(stop.clone()));
         tokio::spawn(waiting.run(stop.clone()));
+        tokio::spawn(alerts.run(stop.clone()));
         let ready = tokio::time::timeout(Duration::from_hours(1), is_ready(&operator)).await;
         ready.expect("the builder's preferences can be read");
         Ok(Self {

@@ -53,6 +53,11 @@ pub(super) enum What {
     FindingOver,
     /// The finding is another one by now.
     FindingChanged,
+    AlertsTested,
+    /// Not every channel has taken the test.
+    AlertsNotSent,
+    /// Alerts go nowhere.
+    NoAlertChannel,
 }
 
 /// What was done, to what, and how much of it.
@@ -141,7 +146,9 @@ impl Done {
             | What::NotDelivered
             | What::InDelivery
             | What::FindingOver
-            | What::FindingChanged => true,
+            | What::FindingChanged
+            | What::AlertsNotSent
+            | What::NoAlertChannel => true,
             What::Paused
             | What::Resumed
             | What::Triggered
@@ -152,7 +159,8 @@ impl Done {
             | What::Reopened
             | What::DeliversAgain
             | What::Acknowledged
-            | What::Unacknowledged => false,
+            | What::Unacknowledged
+            | What::AlertsTested => false,
         }
     }
 
@@ -230,6 +238,17 @@ impl Done {
             What::FindingChanged => {
                 "Nothing was changed: it is another finding by now. Look at it again.".to_owned()
             }
+            What::AlertsTested => {
+                let channels = amount(*count, "channel");
+                format!("The test alert was sent by {channels}. Check that it has arrived.")
+            }
+            What::AlertsNotSent => {
+                let (sent, left) = (amount(*count, "channel"), amount(*left, "channel"));
+                format!(
+                    "The test alert was not sent by {left}, and was sent by {sent}. The list says why."
+                )
+            }
+            What::NoAlertChannel => "Nothing was sent: no channel for alerts is set up.".to_owned(),
         }
     }
 

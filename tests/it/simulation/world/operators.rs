@@ -7,8 +7,8 @@ use std::{
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use punctual_application::{
-    ActiveFailures, Actor, BackfillRequest, DeadLetterSelection, IdempotencyKey, Operator,
-    TriggerRequest,
+    ActiveFailures, Actor, Alerting, BackfillRequest, DeadLetterSelection, IdempotencyKey,
+    Operator, TriggerRequest,
     ports::{BatchReader, Clock, DeadLetterFilter, MockItemSource, Page},
 };
 use punctual_domain::{Dates, DeadLetter, DeadLetterState, JobId, TenantId, Verdict, Zone};
@@ -190,6 +190,7 @@ impl World {
             operations: store.inner.clone(),
             suppressions: store.inner.clone(),
             retention: store.inner.clone(),
+            alerting: Alerting::none(store.inner.clone()),
             preferences: agent.config_database.clone(),
             item_source: Arc::new(MockItemSource::new()),
             jobs: self.around.jobs.clone(),

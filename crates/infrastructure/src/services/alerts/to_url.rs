@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use punctual_application::ports::{Alert, AlertChannel, AlertError, Clock};
-use punctual_domain::WebhookConfig;
+use punctual_domain::{WebhookConfig, without_secrets};
 use secrecy::SecretString;
 use serde_json::json;
 
@@ -14,7 +14,11 @@ use crate::{handlers::webhook::SignedPost, outbound::EndpointError};
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Posts alerts to a URL.
-pub struct WebhookAlerts(SignedPost);
+pub struct WebhookAlerts {
+    post: SignedPost,
+    /// Scheme and host of the URL.
+    target: String,
+}
 
 impl fmt::Debug for WebhookAlerts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -40,7 +44,16 @@ impl WebhookAlerts {
             timeout: TIMEOUT,
             allow_private_addresses,
         };
-        Ok(Self(SignedPost::new(&config, Some(secret), clock)?))
+        Ok(Self {
+            post: SignedPost::new(&config, Some(secret), clock)?,
+            target: without_secrets(url),
+        })
+    }
+
+    /// Where alerts are posted, without what may be secret.
+    #[must_use]
+    pub fn target(&self) -> String {
+        self.target.clone()
     }
 }
 
@@ -49,7 +62,7 @@ impl AlertChannel for WebhookAlerts {
     async fn send(&self, alert: &Alert) -> Result<String, AlertError> {
         let body = json!(alert).to_string().into_bytes();
         let id = alert.id.to_string();
-        let sent = self.0.send(&id, "application/json", body).await;
+        let sent = self.post.send(&id, "application/json", body).await;
         let response = sent.map_err(|error| AlertError::new(error.message))?;
         Ok(response.status().to_string())
     }
