@@ -108,6 +108,9 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Test the channels that alerts go out by; requires a running agent
+    #[command(subcommand, after_help = examples::ALERTS)]
+    Alerts(Alerts),
     /// List the actions of operators, newest first; requires a running agent
     #[command(after_help = examples::AUDIT_LOG)]
     AuditLog(AuditLogOptions),
@@ -271,6 +274,17 @@ pub(crate) enum Suppressions {
     Remove {
         /// Address
         address: EmailAddress,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Alerts {
+    /// Send a test by every channel, and show what each answered
+    #[command(after_help = examples::ALERTS_TEST)]
+    Test {
         /// Print JSON
         #[arg(long)]
         json: bool,

@@ -1,5 +1,6 @@
 //! The commands, and how they end.
 
+pub(crate) mod alerts;
 pub(crate) mod batches;
 pub(crate) mod check;
 pub(crate) mod dead_letters;

@@ -105,6 +105,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Suppressions(what) => {
             commands::suppressions::suppressions(&settings()?, what).await
         }
+        Command::Alerts(what) => commands::alerts::alerts(&settings()?, what).await,
         Command::Waiting(options) => commands::waiting::waiting(&settings()?, options).await,
         Command::Retention {
             preview: _preview,

@@ -35,6 +35,9 @@ pub(crate) fn remedy(kind: &FindingKind) -> String {
                 "{usual}. `punctual-agent backfill {job_id} --from DATE --to DATE --preview` counts them, too"
             );
         }
+        FindingKind::AlertsFailing(_) => {
+            return format!("{usual} with `punctual-agent alerts test` (BATCH_ALERTS_*)");
+        }
         FindingKind::Waiting(_) => return format!("{usual} (BATCH_MAX_CONCURRENT_ITEMS)"),
         FindingKind::DeliveryGivenUp(_) => {
             "Bring the destination back, or replace it in `deliver` of the job by one other of the same kind; then deliver \
@@ -98,6 +101,10 @@ mod tests {
             (
                 FindingKind::Waiting(job.clone()),
                 "BATCH_MAX_CONCURRENT_ITEMS",
+            ),
+            (
+                FindingKind::AlertsFailing("webhook".to_owned()),
+                "`punctual-agent alerts test`",
             ),
             (FindingKind::Quarantine(job), "`punctual-agent quarantine`"),
         ] {

@@ -4,15 +4,22 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     ops::RangeInclusive,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, anyhow, bail, ensure};
 use config::{Config, File};
-use punctual_domain::{ShardAssignment, Zone, values::base_url};
+use punctual::{Clock, SystemClock, WebhookAlerts};
+use punctual_application::QuietHours;
+use punctual_domain::{
+    EmailAddress, InvalidEmailAddress, ShardAssignment, Zone,
+    values::{base_url, http_url},
+};
+use punctual_infrastructure::EndpointError;
 use punctual_telemetry::LogFormat;
 use punctual_web::key::check_key;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::Value;
 
@@ -31,7 +38,7 @@ struct Setting {
 type Range = (fn(&Settings) -> u64, RangeInclusive<u64>);
 
 /// Every setting of the agent.
-const SETTINGS: [Setting; 25] = [
+const SETTINGS: [Setting; 31] = [
     Setting {
         name: "CONFIG_SERVICE_URL",
         default: None,
@@ -186,6 +193,42 @@ const SETTINGS: [Setting; 25] = [
             reach the agent",
     },
     Setting {
+        name: "BATCH_ALERTS_URL",
+        default: None,
+        range: None,
+        what: "URL that [alerts](../operations/alerts.md) are posted to; if unset, none are",
+    },
+    Setting {
+        name: "BATCH_ALERTS_SECRET",
+        default: None,
+        range: None,
+        what: "secret that alerts are signed with, `whsec_` and base64; required with `BATCH_ALERTS_URL`",
+    },
+    Setting {
+        name: "BATCH_ALERTS_ALLOW_PRIVATE_ADDRESSES",
+        default: Some("false"),
+        range: None,
+        what: "whether `BATCH_ALERTS_URL` may lead to this machine or into a private network: `true` or `false`",
+    },
+    Setting {
+        name: "BATCH_ALERTS_EMAIL",
+        default: None,
+        range: None,
+        what: "addresses that alerts are sent to, with commas between; if unset, none",
+    },
+    Setting {
+        name: "BATCH_ALERTS_EMAIL_PURPOSE",
+        default: None,
+        range: None,
+        what: "purpose whose handler is `email`: its server and its sender send the alerts; required with `BATCH_ALERTS_EMAIL`",
+    },
+    Setting {
+        name: "BATCH_ALERTS_QUIET_HOURS",
+        default: None,
+        range: None,
+        what: "hours in which only critical findings are reported, such as `22:00-07:00`, in `BATCH_DEFAULT_TIMEZONE`",
+    },
+    Setting {
         name: "BATCH_LOG",
         default: None,
         range: None,
@@ -231,6 +274,12 @@ pub(crate) struct Settings {
     pub(crate) batch_http_addr: SocketAddr,
     pub(crate) batch_public_url: Option<String>,
     pub(crate) batch_api_key: Option<SecretString>,
+    pub(crate) batch_alerts_url: Option<String>,
+    pub(crate) batch_alerts_secret: Option<SecretString>,
+    pub(crate) batch_alerts_allow_private_addresses: bool,
+    pub(crate) batch_alerts_email: Option<String>,
+    pub(crate) batch_alerts_email_purpose: Option<String>,
+    pub(crate) batch_alerts_quiet_hours: Option<String>,
     pub(crate) batch_log: Option<String>,
     pub(crate) batch_log_format: LogFormat,
 }
@@ -317,6 +366,7 @@ impl Settings {
             let checked = base_url(&value).map(drop);
             checked.map_err(|invalid| anyhow!("{}", invalid.at("BATCH_PUBLIC_URL", shown)))?;
         }
+        self.check_alerts()?;
         let keys = [
             (
                 "BATCH_API_KEY",
@@ -332,6 +382,91 @@ impl Settings {
             }
         }
         Ok(())
+    }
+
+    fn check_alerts(&self) -> anyhow::Result<()> {
+        match (&self.batch_alerts_url, &self.batch_alerts_secret) {
+            (Some(_), None) => bail!(
+                "BATCH_ALERTS_SECRET is missing: alerts to BATCH_ALERTS_URL are signed; set it to `whsec_` and base64"
+            ),
+            (None, Some(_)) => bail!(
+                "BATCH_ALERTS_URL is missing, and BATCH_ALERTS_SECRET has no effect without it; set both or neither"
+            ),
+            _ => {}
+        }
+        if let Some(secret) = &self.batch_alerts_secret {
+            ensure!(
+                secret.expose_secret().starts_with("whsec_"),
+                "BATCH_ALERTS_SECRET does not begin with `whsec_`; use `whsec_` and base64, such as the output of \
+                 `echo whsec_$(openssl rand -base64 24)`"
+            );
+        }
+        if let Some(url) = &self.batch_alerts_url {
+            // It may hold a token, so it is not shown.
+            let checked = http_url(&Value::from(url.as_str())).map(drop);
+            checked.map_err(|invalid| anyhow!("{}", invalid.at("BATCH_ALERTS_URL", None)))?;
+            let checked = self.alert_webhook(Arc::new(SystemClock));
+            checked.map_err(|error| match error {
+                EndpointError::InvalidSecret => {
+                    anyhow!("BATCH_ALERTS_SECRET is not `whsec_` and base64")
+                }
+                EndpointError::NotPublic(host) => anyhow!(
+                    "BATCH_ALERTS_URL resolves to {host}, which is not public; to allow it, set \
+                     BATCH_ALERTS_ALLOW_PRIVATE_ADDRESSES=true"
+                ),
+                error => anyhow!(
+                    "BATCH_ALERTS_URL {error}; use a URL such as https://alerts.example/hook"
+                ),
+            })?;
+        }
+        match (&self.batch_alerts_email, &self.batch_alerts_email_purpose) {
+            (Some(_), None) => bail!(
+                "BATCH_ALERTS_EMAIL_PURPOSE is missing; set it to a purpose of purposes.json whose handler is `email`"
+            ),
+            (None, Some(_)) => bail!(
+                "BATCH_ALERTS_EMAIL is missing, and BATCH_ALERTS_EMAIL_PURPOSE has no effect without it; set both or neither"
+            ),
+            _ => {}
+        }
+        self.alert_addresses()?;
+        if let Some(hours) = &self.batch_alerts_quiet_hours {
+            let hours: Result<QuietHours, _> = hours.parse();
+            hours.map_err(|error| anyhow!("BATCH_ALERTS_QUIET_HOURS: {error}"))?;
+        }
+        Ok(())
+    }
+
+    /// The channel of `BATCH_ALERTS_URL`; `None`: there is none.
+    ///
+    /// # Errors
+    /// The URL or the secret cannot be used.
+    pub(crate) fn alert_webhook(
+        &self,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Option<WebhookAlerts>, EndpointError> {
+        let (url, secret) = (&self.batch_alerts_url, &self.batch_alerts_secret);
+        let (Some(url), Some(secret)) = (url, secret) else {
+            return Ok(None);
+        };
+        let private = self.batch_alerts_allow_private_addresses;
+        WebhookAlerts::new(url, secret, private, clock).map(Some)
+    }
+
+    /// The addresses of `BATCH_ALERTS_EMAIL`.
+    ///
+    /// # Errors
+    /// One of them is not valid.
+    pub(crate) fn alert_addresses(&self) -> anyhow::Result<Vec<EmailAddress>> {
+        let given = self.batch_alerts_email.as_deref().unwrap_or_default();
+        let addresses = given.split(',').map(str::trim);
+        addresses
+            .filter(|address| !address.is_empty())
+            .map(|address| {
+                address
+                    .parse()
+                    .map_err(|error: InvalidEmailAddress| anyhow!("BATCH_ALERTS_EMAIL: {error}"))
+            })
+            .collect()
     }
 
     /// The address at which workers reach the agent, which listens on `address`.
@@ -406,7 +541,6 @@ mod tests {
 
     #[test]
     fn a_token_of_digits_stays_what_it_is_and_is_never_shown() {
-        use secrecy::ExposeSecret;
         let settings = load(&[("BATCH_API_KEY", "00123")]).unwrap();
         assert_eq!(
             settings.batch_api_key.as_ref().unwrap().expose_secret(),
@@ -447,6 +581,62 @@ mod tests {
         }
         assert!(load(&[("BATCH_API_KEY", "k")]).is_ok());
         assert!(load(&[("CONFIG_SERVICE_API_KEY", "k\n")]).is_err());
+    }
+
+    #[test]
+    fn settings_of_alerts_that_cannot_be_used_are_named() {
+        let url = (
+            "BATCH_ALERTS_URL",
+            "https://alerts.example/hook?token=canary",
+        );
+        let secret = (
+            "BATCH_ALERTS_SECRET",
+            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        );
+        let to = ("BATCH_ALERTS_EMAIL", "ann@shop.example, bob@shop.example");
+        let purpose = ("BATCH_ALERTS_EMAIL_PURPOSE", "mail");
+        let hours = ("BATCH_ALERTS_QUIET_HOURS", "22:00-07:00");
+        let settings = load(&[url, secret, to, purpose, hours]).unwrap();
+        assert_eq!(settings.alert_addresses().unwrap().len(), 2);
+        let webhook = settings.alert_webhook(Arc::new(SystemClock)).unwrap();
+        assert_eq!(webhook.unwrap().target(), "https://alerts.example");
+        let here = ("BATCH_ALERTS_URL", "http://127.0.0.1:9/hook");
+        let allowed = ("BATCH_ALERTS_ALLOW_PRIVATE_ADDRESSES", "true");
+        assert!(load(&[here, secret, allowed]).is_ok());
+        for (given, name) in [
+            (&[url][..], "BATCH_ALERTS_SECRET is missing"),
+            (&[secret][..], "BATCH_ALERTS_URL is missing"),
+            (
+                &[url, ("BATCH_ALERTS_SECRET", "canary")][..],
+                "BATCH_ALERTS_SECRET does not begin",
+            ),
+            (
+                &[url, ("BATCH_ALERTS_SECRET", "whsec_canary!")][..],
+                "BATCH_ALERTS_SECRET is not",
+            ),
+            (
+                &[("BATCH_ALERTS_URL", "ftp://canary"), secret][..],
+                "BATCH_ALERTS_URL",
+            ),
+            (
+                &[here, secret][..],
+                "BATCH_ALERTS_ALLOW_PRIVATE_ADDRESSES=true",
+            ),
+            (&[to][..], "BATCH_ALERTS_EMAIL_PURPOSE is missing"),
+            (&[purpose][..], "BATCH_ALERTS_EMAIL is missing"),
+            (
+                &[("BATCH_ALERTS_EMAIL", "ann"), purpose][..],
+                "BATCH_ALERTS_EMAIL: `ann`",
+            ),
+            (
+                &[("BATCH_ALERTS_QUIET_HOURS", "22-7")][..],
+                "BATCH_ALERTS_QUIET_HOURS: `22-7`",
+            ),
+        ] {
+            let error = load(given).unwrap_err();
+            assert!(error.contains(name), "{name}: {error}");
+            assert!(!error.contains("canary"), "{error}");
+        }
     }
 
     #[test]

@@ -4,12 +4,14 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use punctual::{
-    ActiveFailures, ClientOptions, ClientSettingNames, Clock, ConfigDatabaseClient, LastKnownGood,
-    Project, Punctual, Shard, StartError, Store, StoreError, StoreErrorKind, SystemClock,
+    ActiveFailures, AlertWords, ClientOptions, ClientSettingNames, Clock, ConfigDatabaseClient,
+    LastKnownGood, Project, Punctual, Shard, StartError, Store, StoreError, StoreErrorKind,
+    SystemClock,
 };
+use punctual_operations::remedies;
 use tracing::info;
 
-use crate::{commands::Failure, settings::Settings};
+use crate::{commands::Failure, remedies::WORDS, settings::Settings};
 
 /// Starts the agent's work, with the Config Database at `config_service_url`, for workers that reach the agent at `public_url`. Also
 /// returns the address of the Config Database without anything secret.
@@ -51,7 +53,7 @@ pub(crate) async fn start(
     .map_err(|error| Failure::bad_input(format!("{error} with CONFIG_LAST_KNOWN_GOOD_PATH")))?
     .with_failures(failures.clone());
     let folder = settings.batch_config_path.parent();
-    let punctual = Punctual::builder()
+    let mut builder = Punctual::builder()
         .store(store)
         .shard(shard)
         .preferences(preferences)
@@ -65,13 +67,28 @@ pub(crate) async fn start(
         .look_back(look_back)
         .completion_url_base(public_url)
         .failures(failures)
-        .start()
-        .await
-        .map_err(|error| match error {
-            StartError::Mistakes(_) => Failure::bad_input(error),
-            StartError::Store(error) => store_error(error),
-            error => Failure::failed(error),
-        })?;
+        .alert_words(AlertWords {
+            remedy: WORDS.remedy,
+            page: remedies::link,
+        });
+    let webhook = settings.alert_webhook(Arc::new(SystemClock));
+    let webhook =
+        webhook.map_err(|error| Failure::bad_input(format!("BATCH_ALERTS_URL {error}")))?;
+    if let Some(webhook) = webhook {
+        builder = builder.alert_webhook(webhook);
+    }
+    if let Some(purpose) = &settings.batch_alerts_email_purpose {
+        let addresses = settings.alert_addresses().map_err(Failure::bad_input)?;
+        builder = builder.alert_email(purpose, addresses);
+    }
+    if let Some(hours) = &settings.batch_alerts_quiet_hours {
+        builder = builder.quiet_hours(hours);
+    }
+    let punctual = builder.start().await.map_err(|error| match error {
+        StartError::Mistakes(_) => Failure::bad_input(error),
+        StartError::Store(error) => store_error(error),
+        error => Failure::failed(error),
+    })?;
     Ok((punctual, address))
 }
 

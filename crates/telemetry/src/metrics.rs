@@ -93,6 +93,12 @@ pub const METRICS: [Metric; 17] = [
         "Number of addresses of which a mail server said that they do not exist; `suppressed`: `true`, or `false` while it says so of too many.",
     ),
     metric(
+        "punctual_alerts_total",
+        Counter,
+        &["channel", "outcome"],
+        "Number of attempts to send an alert, by outcome: `sent`, `failed` (it is retried) or `given_up`.",
+    ),
+    metric(
         "punctual_waiting_items",
         Gauge,
         &["job_id"],

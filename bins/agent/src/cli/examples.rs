@@ -136,6 +136,17 @@ Examples:
   punctual-agent quarantine
   punctual-agent quarantine --json";
 
+pub(super) const ALERTS: &str = "\
+Examples:
+  punctual-agent alerts test";
+
+pub(super) const ALERTS_TEST: &str = "\
+Examples:
+  punctual-agent alerts test
+  punctual-agent alerts test --json
+
+Exit codes: 0 every channel has taken it; 1 one has not, or no agent answers; 2 no channel is set up.";
+
 pub(super) const SUPPRESSIONS: &str = "\
 Examples:
   punctual-agent suppressions list

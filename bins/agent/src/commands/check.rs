@@ -1,6 +1,7 @@
 //! `check`: everything the agent would run with, and every mistake in it.
 
 use punctual_application::amount;
+use punctual_domain::PurposeId;
 use punctual_infrastructure::{HandlerKinds, Project};
 use punctual_project::FileErrors;
 use serde_json::json;
@@ -14,7 +15,9 @@ use crate::{
 pub(crate) fn check(settings: &Settings, as_json: bool) -> Result<(), Failure> {
     let file = &settings.batch_config_path;
     let (mut errors, mut warnings, mut jobs) = (Vec::new(), Vec::new(), 0);
+    let mut alerts = Ok(());
     let reviewed = load(settings).and_then(|project| {
+        alerts = check_alerts(settings, &project);
         jobs = project.config.jobs.len();
         let review = project.review(file)?;
         Ok((project.missing_sources, review))
@@ -26,6 +29,9 @@ pub(crate) fn check(settings: &Settings, as_json: bool) -> Result<(), Failure> {
             warnings.extend(review.warnings.0);
         }
         Err(found) => errors.extend(found.0),
+    }
+    if errors.is_empty() {
+        alerts?;
     }
     let report = json!({ "errors": errors, "warnings": warnings });
     show(as_json, &report, |_| {
@@ -54,6 +60,22 @@ pub(crate) fn check(settings: &Settings, as_json: bool) -> Result<(), Failure> {
         "{} to correct before the agent reads these files",
         amount(errors.len() as u64, "mistake")
     )))
+}
+
+/// Refuses a purpose for alerts that sends no e-mails.
+pub(crate) fn check_alerts(settings: &Settings, project: &Project) -> Result<(), Failure> {
+    let Some(name) = &settings.batch_alerts_email_purpose else {
+        return Ok(());
+    };
+    let purpose = PurposeId::new(name).ok();
+    let mailer = purpose.and_then(|purpose| project.handlers.mailer(&purpose));
+    match mailer {
+        Some(_) => Ok(()),
+        None => Err(Failure::BadInput(format!(
+            "BATCH_ALERTS_EMAIL_PURPOSE is {name:?}, which sends no e-mails; set it to a purpose of {} whose handler is `email`",
+            settings.batch_purposes_path.display()
+        ))),
+    }
 }
 
 /// The jobs and their handlers, from the files the settings name.

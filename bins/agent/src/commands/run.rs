@@ -73,6 +73,7 @@ pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), F
         ready_file.map_err(|error| Failure::bad_input(format!("--ready-file: {error}")))?;
     let files = reload::look(&settings);
     let project = check::load(&settings).map_err(Failure::bad_input)?;
+    check::check_alerts(&settings, &project)?;
     for missing in &project.missing_sources.0 {
         warn!(%missing, "A job waits for its source file, the other jobs run: {missing}");
     }

@@ -56,9 +56,14 @@ impl AlertService {
             return;
         }
         let desk = Mutex::new(AlertDesk::new(self.operator.clone()));
-        while stop.run_until_cancelled(self.look(&desk)).await.is_some() {
-            stop.run_until_cancelled(tokio::time::sleep(LOOK_INTERVAL))
-                .await;
+        let mut leads = self.leads.clone();
+        while !stop.is_cancelled() {
+            stop.run_until_cancelled(self.look(&desk)).await;
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_INTERVAL) => {}
+                Ok(()) = leads.changed() => {}
+                () = stop.cancelled() => {}
+            }
         }
     }
 

@@ -104,7 +104,8 @@ impl LeaderElection {
             });
         }
         self.leads_until = leads_until;
-        self.leads.send_replace(is_leader);
+        self.leads
+            .send_if_modified(|leads| std::mem::replace(leads, is_leader) != is_leader);
         metrics::gauge!("punctual_leads").set(f64::from(u8::from(is_leader)));
         LeaderState {
             is_leader,
