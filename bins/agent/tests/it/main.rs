@@ -8,6 +8,7 @@
 
 mod agent;
 mod agreement;
+mod alerts;
 mod browser;
 mod canary;
 mod chat;
