@@ -49,7 +49,7 @@ impl Operator {
     /// Sends a test by every channel, once.
     ///
     /// # Errors
-    /// There is no channel, or the audit log cannot be written.
+    /// No channel is set up, or the audit log cannot be written.
     pub async fn test_alerts(&self, actor: &Actor) -> Result<AlertTestReport, OperatorError> {
         let channels = &self.alerting.channels;
         if channels.is_empty() {
