@@ -23,6 +23,7 @@ use tower::ServiceExt;
 
 use crate::{Access, Operations, Words, tests::operator};
 
+mod alerts;
 mod leads;
 mod organizations;
 mod preview;
