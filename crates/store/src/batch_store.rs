@@ -21,6 +21,7 @@ use crate::{
     Store,
     claims::claim_chunks,
     driver::{Announcement, Column, Connection, Value, values},
+    erased::Erased,
     errors::no_chunk,
     group_commit::Waiting,
     kept_outputs::CLEAR_KEPT,
@@ -38,15 +39,17 @@ const MARK_POISON_CANDIDATE: &str =
     "UPDATE @chunks SET suspected = CASE WHEN suspect = $3 THEN suspected + 1 ELSE 1 END, suspect = $3
      WHERE chunk_id = $1 AND token = $2";
 
-/// The chunk, if its claim stands, its run, whether its batch is cancelled, and a replay, and whether items of it wait or have
-/// waited. The lock on the row keeps the claim from ending before this transaction does.
+/// The chunk, if its claim stands, its run, whether its batch is cancelled, and a replay, whether items of it wait or have
+/// waited, and how many it has: fewer than were claimed where some were erased since. The lock on the row keeps the claim from
+/// ending before this transaction does.
 pub(crate) const VALID_CLAIM: &str =
-    "SELECT c.chunk, c.run, b.status = 'cancelled', b.trigger = 'replay', c.waiting + c.resumed + c.called > 0
+    "SELECT c.chunk, c.run, b.status = 'cancelled', b.trigger = 'replay', c.waiting + c.resumed + c.called > 0,
+         coalesce(c.total, 0)
      FROM @chunks c JOIN @batches b ON b.batch_id = c.batch_id
      WHERE c.chunk_id = $1 AND c.token = $2 @for_update(c)";
 
 /// What [`VALID_CLAIM`] says of a chunk.
-pub(crate) type ValidClaim = (i64, i64, bool, bool, bool);
+pub(crate) type ValidClaim = (i64, i64, bool, bool, bool, i64);
 
 /// Reopens dead letters whose replay by a chunk was skipped.
 const REOPEN_DEAD_LETTERS: &str = "UPDATE @dead_letters SET state = 'open', settled_at = NULL WHERE state = 'replayed'
@@ -176,7 +179,7 @@ const CLEAR_RUNNING: &str =
 
 /// Lets one chunk of a batch end at a time: the last two would not see each other. In the order of their ids, as other processes
 /// end theirs: two do not wait for each other. Then whether each is cancelled, as it stands behind the lock.
-const LOCK_BATCHES: &str =
+pub(crate) const LOCK_BATCHES: &str =
     "SELECT b.batch_id, b.status = 'cancelled' FROM @batches b WHERE @in_texts(b.batch_id, $1)
      ORDER BY b.batch_id @for_update(b)";
 
@@ -314,8 +317,7 @@ impl BatchStore for Store {
         };
         if !results.is_empty() && results.iter().all(is_plain) {
             let rows = ResultRows::new(&results.iter().collect::<Vec<_>>());
-            let claim = (chunk.chunk_id.clone(), chunk.batch_id, token);
-            let (waiting, answered) = Waiting::new(claim, rows, ended_at(results));
+            let (waiting, answered) = Waiting::new(chunk, token, rows, ended_at(results));
             if let Some(committed) = self.commit_in_group(waiting, answered).await {
                 return Ok(committed);
             }
@@ -372,18 +374,29 @@ impl Store {
         token: Uuid,
         results: &[ItemResult],
     ) -> Result<Committed, StoreError> {
-        let (skipped, ended): (Vec<_>, Vec<_>) = results
-            .iter()
-            .partition(|result| result.status == ItemStatus::Skipped);
+        let left: Vec<ItemResult>;
+        let brought = results.len();
+        let (mut skipped, ended) = parted(results);
         // Before it is our turn to write: others write meanwhile.
-        let rows = ResultRows::new(&ended);
+        let mut rows = ResultRows::new(&ended);
         let mut transaction = self.database.begin().await?;
         let claim = values![&*chunk.chunk_id, token];
         let claim = transaction.fetch_optional(VALID_CLAIM, claim).await?;
         let claim: Option<ValidClaim> = claim;
-        let Some((own, run, cancelled, replay, has_waited)) = claim else {
+        let Some((own, run, cancelled, replay, has_waited, total)) = claim else {
             return Ok(Committed::default());
         };
+        let of_items = results.iter().map(|result| &result.item_id).collect();
+        let erased = Erased::since_claim(&mut transaction, chunk, total, of_items).await?;
+        let mut results = results;
+        if erased.len() > 0 {
+            let is_left = |result: &&ItemResult| !erased.contains(chunk, &result.item_id);
+            left = results.iter().filter(is_left).cloned().collect();
+            results = &left;
+            let (left_skipped, left_ended) = parted(results);
+            rows = ResultRows::new(&left_ended);
+            skipped = left_skipped;
+        }
         let mut counts = Counts::of(own);
         if has_waited {
             let items = results.iter().map(|result| result.item_id.to_string());
@@ -434,7 +447,8 @@ impl Store {
         self.preferences.remember(new_preferences);
         self.note_ends(queued);
         Ok(Committed {
-            taken,
+            // What is erased is dropped, and nothing is to be done about it.
+            taken: taken + (brought - results.len()),
             claimed: true,
             cancelled,
             finished: end.is_some(),
@@ -448,6 +462,12 @@ impl Store {
             self.arrivals.send_replace(());
         }
     }
+}
+
+/// Results that were skipped, and those that have ended otherwise.
+fn parted(results: &[ItemResult]) -> (Vec<&ItemResult>, Vec<&ItemResult>) {
+    let is_skipped = |result: &&ItemResult| result.status == ItemStatus::Skipped;
+    results.iter().partition(is_skipped)
 }
 
 /// What is added to the counts of a chunk.

@@ -11,13 +11,15 @@ use uuid::Uuid;
 
 use crate::{
     driver::{Connection, FromRow, Row, Value, values},
+    erased::Erased,
     errors::{failed, no_chunk},
     waiting_items::RESUMED,
 };
 
 /// Puts claims on chunks that give all of their items. A claim that another process left open is a delivery that ended with it.
 /// Then of each the status of its batch, whether it has brought outcomes, or items of it wait or have waited, whether it replays or
-/// another batch is of the same run, whether items of the job are noted as running or wait, and how many of its own wait.
+/// another batch is of the same run, whether items of the job are noted as running or wait, how many of its own wait, how many items it
+/// has, and whether any runs were erased.
 /// `SQLite` uses an index of texts in what a statement returns only where the value is cast to one.
 const CLAIM: &str = "UPDATE @chunks SET token = n.new_token, process = $3, claimed_at = $4, items = NULL, superseded = 0,
          done = CASE done WHEN 2 THEN 0 ELSE done END, called = called + resumed, resumed = 0,
@@ -31,7 +33,7 @@ const CLAIM: &str = "UPDATE @chunks SET token = n.new_token, process = $3, claim
                        AND (o.batch_id <> @chunks.batch_id OR o.trigger = 'replay')),
                EXISTS (SELECT 1 FROM @running_items i WHERE i.job_id = CAST(@chunks.job_id AS TEXT))
                    OR EXISTS (SELECT 1 FROM @chunks w WHERE w.job_id = CAST(@chunks.job_id AS TEXT) AND w.waiting > 0),
-               waiting";
+               waiting, coalesce(total, 0), EXISTS (SELECT 1 FROM @erased_runs)";
 
 /// The outcomes that items of a run have, those that these chunks have skipped, and those that wait or are to be called again: each
 /// with the number of its [`Found`], its phase, its attempts, and when the first began.
@@ -89,6 +91,10 @@ struct ClaimedRow {
     some_run: bool,
     /// How many of its items wait.
     waiting: i64,
+    /// Number of its items.
+    total: i64,
+    /// Whether runs of any tenants were erased.
+    some_erased: bool,
 }
 
 impl ClaimedRow {
@@ -113,6 +119,8 @@ impl FromRow for (String, ClaimedRow) {
             is_shared: row.next()?,
             some_run: row.next()?,
             waiting: row.next()?,
+            total: row.next()?,
+            some_erased: row.next()?,
         };
         Ok((chunk_id, claimed))
     }
@@ -168,9 +176,10 @@ pub(crate) async fn claim_chunks(
     let mut in_work = items_in_work(&in_work)?;
     // After the claims: what ends between the two is found among the outcomes.
     let outcomes = outcomes_by_run(connection, &claimed).await?;
+    let erased = erased_among(connection, &claimed).await?;
     let mut claims = Vec::with_capacity(claimed.len());
     for (chunk, row) in claimed {
-        let given = share(chunk, &row, outcomes.get(&row.run), &mut in_work);
+        let given = share(chunk, &row, outcomes.get(&row.run), &erased, &mut in_work);
         let running: Vec<String> = if row.some_run {
             let occurrence = chunk.occurrence.to_string();
             let others = values![
@@ -263,13 +272,25 @@ async fn outcomes_by_run(
     Ok(outcomes)
 }
 
+/// Items of the chunks whose runs were erased; while none ever was, nothing is asked.
+async fn erased_among(
+    connection: &mut Connection<'_>,
+    claimed: &[(&Chunk, ClaimedRow)],
+) -> Result<Erased, StoreError> {
+    let mut runs: Vec<(&Chunk, &ItemId)> = Vec::new();
+    for (chunk, _) in claimed.iter().filter(|(_, row)| row.some_erased) {
+        runs.extend(chunk.items.iter().map(|item| (*chunk, item)));
+    }
+    Erased::of(connection, &runs).await
+}
+
 /// Items of a chunk, split by what the claim does with them.
 struct ClaimedItems {
     /// To be run by this claim.
     items: Vec<ItemId>,
     /// Those of them that have been called before.
     resumed: HashMap<ItemId, Called>,
-    /// Run by other chunks.
+    /// Run by other chunks, or erased.
     superseded: i64,
     /// Whether other chunks in work have some of them.
     waiting: bool,
@@ -301,8 +322,10 @@ fn share<'c>(
     chunk: &'c Chunk,
     row: &ClaimedRow,
     outcomes: Option<&Outcomes>,
+    erased: &Erased,
     in_work: &mut InWork<'c>,
 ) -> ClaimedItems {
+    let mut skipped_as_erased = 0;
     let mut claimed = ClaimedItems {
         items: Vec::with_capacity(chunk.items.len()),
         resumed: HashMap::new(),
@@ -311,6 +334,10 @@ fn share<'c>(
     };
     for tenant in &chunk.items {
         let item = (row.run, tenant.as_str());
+        if erased.contains(chunk, tenant) {
+            skipped_as_erased += 1;
+            continue;
+        }
         match outcomes.and_then(|outcomes| outcomes.standing(row.own, tenant.as_str())) {
             Some(Standing::Ended | Standing::Waits) => {}
             Some(Standing::OfAnother) => claimed.superseded += 1,
@@ -327,6 +354,9 @@ fn share<'c>(
             }
         }
     }
+    // Those that were erased out of the chunk count in it no more; its message may have been read before.
+    let gone = chunk.items.len() as i64 - row.total;
+    claimed.superseded += (skipped_as_erased - gone.max(0)).max(0);
     claimed
 }
 

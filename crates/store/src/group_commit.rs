@@ -15,7 +15,7 @@ use punctual_application::{
     crash_point,
     ports::{Committed, StoreError},
 };
-use punctual_domain::ItemStatus;
+use punctual_domain::{Chunk, ItemStatus};
 use tokio::sync::{Semaphore, oneshot};
 use tracing::debug;
 use uuid::Uuid;
@@ -32,20 +32,24 @@ const MAX_ROWS: usize = 2_500;
 /// Groups that are written at a time where transactions do not exclude each other.
 const SHARED_TURNS: usize = 2;
 
-/// The claims on chunks, with their runs, whether their batches are cancelled, and whether items of them wait or have waited. The
-/// chunks are locked in the order of their numbers, as others lock several.
-const CLAIMS: &str = "SELECT c.chunk_id, c.token, c.chunk, c.run, b.status = 'cancelled', c.waiting + c.resumed + c.called > 0
+/// The claims on chunks, with their runs, whether their batches are cancelled, whether items of them wait or have waited, and how many
+/// they have. The chunks are locked in the order of their numbers, as others lock several.
+const CLAIMS: &str = "SELECT c.chunk_id, c.token, c.chunk, c.run, b.status = 'cancelled', c.waiting + c.resumed + c.called > 0,
+         coalesce(c.total, 0)
      FROM @texts($1, wanted) CROSS JOIN @chunks c JOIN @batches b ON b.batch_id = c.batch_id
      WHERE c.chunk_id = wanted.value AND c.token IS NOT NULL ORDER BY c.chunk @for_update(c)";
 
-/// A claim: the number of its chunk, the run, whether the batch is cancelled, and whether items wait or have waited.
-type StandingClaim = (i64, i64, bool, bool);
+/// A claim: the number of its chunk, the run, whether the batch is cancelled, whether items wait or have waited, and the number of
+/// items.
+type StandingClaim = (i64, i64, bool, bool, i64);
 
 /// Results of one chunk that wait to be written.
 pub(crate) struct Waiting {
     chunk_id: String,
     batch_id: Uuid,
     token: Uuid,
+    /// Number of items of the chunk, as it was claimed.
+    items: i64,
     rows: ResultRows,
     /// Number of the rows.
     count: usize,
@@ -60,7 +64,8 @@ pub(crate) struct Waiting {
 impl Waiting {
     /// Results to be written, and what tells how it went.
     pub(crate) fn new(
-        (chunk_id, batch_id, token): (String, Uuid, Uuid),
+        chunk: &Chunk,
+        token: Uuid,
         rows: ResultRows,
         ended: Option<DateTime<Utc>>,
     ) -> (Self, oneshot::Receiver<Option<Committed>>) {
@@ -68,9 +73,10 @@ impl Waiting {
         let waiting = Self {
             count: rows.len(),
             nothing_to_do: rows.count(ItemStatus::NothingToDo),
-            chunk_id,
-            batch_id,
+            chunk_id: chunk.chunk_id.clone(),
+            batch_id: chunk.batch_id,
             token,
+            items: chunk.items.len() as i64,
             rows,
             ended,
             answer,
@@ -176,24 +182,31 @@ impl Store {
         let mut transaction = self.database.begin().await?;
         let chunk_ids = group.iter().map(|one| one.chunk_id.clone()).collect();
         let claims = values![Value::Texts(chunk_ids)];
-        let claims: Vec<(String, String, i64, i64, bool, bool)> =
+        let claims: Vec<(String, String, i64, i64, bool, bool, i64)> =
             transaction.fetch(CLAIMS, claims).await?;
         let claims: HashMap<(String, String), StandingClaim> = claims
             .into_iter()
-            .map(|(chunk_id, token, own, run, cancelled, has_waited)| {
-                ((chunk_id, token), (own, run, cancelled, has_waited))
-            })
+            .map(
+                |(chunk_id, token, own, run, cancelled, has_waited, total)| {
+                    ((chunk_id, token), (own, run, cancelled, has_waited, total))
+                },
+            )
             .collect();
         let claim_of = |one: &Waiting| {
             let claim = claims.get(&(one.chunk_id.clone(), one.token.to_string()));
             claim.copied()
         };
+        let has_lost = |one: &Waiting| claim_of(one).is_some_and(|claim| claim.4 < one.items);
+        if group.iter().any(has_lost) {
+            // Items of a chunk were erased after it was claimed.
+            return Ok(None);
+        }
         let mut rows = ResultRows::default();
         let (mut runs, mut chunks) = (Vec::new(), Vec::new());
         let mut counts: BTreeMap<i64, Counts> = BTreeMap::new();
         let mut waited = Waited::default();
         for one in &mut *group {
-            let Some((own, run, _, has_waited)) = claim_of(one) else {
+            let Some((own, run, _, has_waited, _)) = claim_of(one) else {
                 continue;
             };
             if has_waited {
@@ -224,7 +237,7 @@ impl Store {
         let mut ended_batches: HashMap<Uuid, DateTime<Utc>> = HashMap::new();
         let mut parked: BTreeSet<(String, String)> = BTreeSet::new();
         let committed = group.iter().map(|one| {
-            let Some((own, _, cancelled, _)) = claim_of(one) else {
+            let Some((own, _, cancelled, ..)) = claim_of(one) else {
                 return Committed::default();
             };
             let end = ends.get(&own).copied().flatten();

@@ -15,10 +15,10 @@ use crate::{
     errors::failed,
 };
 
-/// Keeps the output of an item, if the claim of its chunk is valid. The lock keeps the next claim waiting until the output is
+/// Keeps the output of an item, if the claim of its chunk is valid and none of its `$6` items was erased since. The lock keeps the next claim waiting until the output is
 /// stored, so that its worker finds it; it is shared by the items of the chunk.
 const KEEP: &str = "INSERT INTO @kept_outputs (run, tenant_id, chunk, purpose_id, output)
-     SELECT c.run, $3, c.chunk, $4, $5 FROM @chunks c WHERE c.chunk_id = $1 AND c.token = $2 @for_share(c)
+     SELECT c.run, $3, c.chunk, $4, $5 FROM @chunks c WHERE c.chunk_id = $1 AND c.token = $2 AND coalesce(c.total, 0) >= $6 @for_share(c)
      ON CONFLICT (run, tenant_id) DO UPDATE SET chunk = excluded.chunk, purpose_id = excluded.purpose_id, output = excluded.output";
 
 /// Assigns what a purpose has made of items to the chunk that reads it.
@@ -60,11 +60,23 @@ impl Store {
         output: &Value,
     ) -> Result<bool, StoreError> {
         let output = output.to_string();
-        let kept = values![&*chunk.chunk_id, token, item, purpose.as_str(), output];
+        let kept = |items: usize| {
+            values![
+                &*chunk.chunk_id,
+                token,
+                item,
+                purpose.as_str(),
+                &*output,
+                items
+            ]
+        };
         crash_point!("output-before-commit");
-        let kept = self.database.execute(KEEP, kept).await? > 0;
+        let is_kept = self.database.execute(KEEP, kept(chunk.items.len())).await? > 0
+            || self
+                .keep_unless_erased(chunk, token, item, KEEP, kept(0))
+                .await?;
         crash_point!("output-after-commit");
-        Ok(kept)
+        Ok(is_kept)
     }
 
     pub(crate) async fn take_kept(

@@ -3,8 +3,8 @@
 //! # Adding a statement
 //!
 //! It stands in the file of its port (`work_queue`, `chunk_queue`, `batch_store`, `waiting_items`, `reader`, `deliveries`, `operations`,
-//! `suppressions`, `alerts`, `retention`, `provider_batches`) or of its subject (`claims`, `kept_outputs`, `prepared_outputs`), once for
-//! both databases:
+//! `suppressions`, `alerts`, `retention`, `tenant_records`, `provider_batches`, `fence`, `operator_keys`) or of its subject (`claims`,
+//! `kept_outputs`, `prepared_outputs`, `erased`), once for both databases:
 //! `driver` says which marks stand for what differs. The suites of
 //! `testing::contract` run on both, so add what the statement promises to them first.
 //!
@@ -50,6 +50,7 @@ mod conditions;
 mod conversion;
 mod deliveries;
 mod driver;
+mod erased;
 mod errors;
 mod group_commit;
 mod host;
@@ -65,6 +66,7 @@ mod retention;
 mod shards;
 mod suppressions;
 mod takeover;
+mod tenant_records;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -77,7 +79,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use punctual_application::ports::{
-    Alerts, BatchReader, BatchStore, ChunkQueue, Deliveries, Enqueued, OperatorStore, ProviderBatches, Retention, StoreError, Suppressions, WaitingItems, WorkQueue,
+    Alerts, BatchReader, BatchStore, ChunkQueue, Deliveries, Enqueued, OperatorStore, ProviderBatches, Retention, StoreError, Suppressions, TenantRecords, WaitingItems, WorkQueue,
 };
 use punctual_domain::Firing;
 use tokio::sync::{Mutex, watch};
@@ -95,7 +97,7 @@ use self::results::Preferences;
 pub use self::transfer::{Transferred, transfer};
 
 /// The durable store: the ports `WorkQueue`, `ChunkQueue`, `BatchStore`, `WaitingItems`, `BatchReader`, `Deliveries`,
-/// `OperatorStore`, `Suppressions`, `Alerts` and `Retention`. Clones are the same store.
+/// `OperatorStore`, `Suppressions`, `Alerts`, `Retention`, `TenantRecords`, `Fence` and `OperatorKeys`. Clones are the same store.
 #[derive(Debug, Clone)]
 pub struct Store {
     database: Database,
@@ -235,6 +237,12 @@ impl Store {
     /// Which alerts went out.
     #[must_use]
     pub fn alerting(&self) -> Arc<dyn Alerts> {
+        Arc::new(self.clone())
+    }
+
+    /// What is held of single tenants, to be erased or given out.
+    #[must_use]
+    pub fn tenant_records(&self) -> Arc<dyn TenantRecords> {
         Arc::new(self.clone())
     }
 

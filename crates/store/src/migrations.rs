@@ -57,6 +57,7 @@ const SQLITE: &[File] = files! { "sqlite":
     "0019_provider_batches"
     "0020_prepared_outputs"
     "0021_retention"
+    "0022_erased_tenants"
     "0024_alerts"
     "0026_compatibility"
 };
@@ -82,6 +83,7 @@ const POSTGRES: &[File] = files! { "postgres":
     "0017_provider_batches"
     "0018_prepared_outputs"
     "0019_retention"
+    "0020_erased_tenants"
     "0022_alerts"
     "0024_compatibility"
 };
@@ -157,7 +159,7 @@ async fn of_pool(pool: &SqlitePool, dialect: &Arc<Dialect>) -> sqlx::Result<Conn
 
 /// The tables, and the migrations that made them.
 #[cfg(feature = "postgres")]
-const TABLES: [(&str, i64); 38] = [
+const TABLES: [(&str, i64); 40] = [
     (TABLE, 0),
     ("leader", 1),
     ("schedule_progress", 1),
@@ -196,6 +198,8 @@ const TABLES: [(&str, i64); 38] = [
     ("alerts", 22),
     ("alert_messages", 22),
     ("alert_revision", 22),
+    ("erased_runs", 20),
+    ("erased_preferences", 20),
 ];
 
 /// Brings the tables of a `PostgreSQL` database up to date. Those that an earlier version made elsewhere move into the schema.

@@ -23,11 +23,12 @@ pub(crate) const KEPT_FOR: TimeDelta = TimeDelta::days(1);
 /// So many are removed at a time.
 const REMOVED_AT_A_TIME: i64 = 10_000;
 
-/// Keeps what was prepared for an item, if the claim of its chunk is valid. The lock keeps the next claim waiting until it is
+/// Keeps what was prepared for an item, if the claim of its chunk is valid and none of its `$10` items was erased since. The lock keeps the next claim waiting until it is
 /// stored, so that its worker finds it; it is shared by the items of the chunk.
 const KEEP: &str = "INSERT INTO @prepared_outputs
          (job_id, occurrence, tenant_id, fingerprint, output, call_id, prepared_at, due_at)
-     SELECT c.job_id, $3, $4, $5, $6, $7, $8, $9 FROM @chunks c WHERE c.chunk_id = $1 AND c.token = $2 @for_share(c)
+     SELECT c.job_id, $3, $4, $5, $6, $7, $8, $9 FROM @chunks c
+     WHERE c.chunk_id = $1 AND c.token = $2 AND coalesce(c.total, 0) >= $10 @for_share(c)
      ON CONFLICT (job_id, occurrence, tenant_id) DO UPDATE SET fingerprint = excluded.fingerprint, output = excluded.output,
          call_id = excluded.call_id, prepared_at = excluded.prepared_at, due_at = excluded.due_at";
 
@@ -93,21 +94,27 @@ impl Store {
             PreparedWork::Output(output) => (Some(output.to_string()), None),
             PreparedWork::Waits(call_id) => (None, Some(call_id.to_string())),
         };
-        let row = values![
-            &*chunk.chunk_id,
-            token,
-            chunk.run_of_items().to_string(),
-            item,
-            prepared.fingerprint.to_string(),
-            output,
-            call_id,
-            prepared.at,
-            chunk.scheduled_at
-        ];
+        let row = |items: usize| {
+            values![
+                &*chunk.chunk_id,
+                token,
+                chunk.run_of_items().to_string(),
+                item,
+                prepared.fingerprint.to_string(),
+                output.as_deref(),
+                call_id.as_deref(),
+                prepared.at,
+                chunk.scheduled_at,
+                items
+            ]
+        };
         crash_point!("prepared-before-commit");
-        let kept = self.database.execute(KEEP, row).await? > 0;
+        let is_kept = self.database.execute(KEEP, row(chunk.items.len())).await? > 0
+            || self
+                .keep_unless_erased(chunk, token, item, KEEP, row(0))
+                .await?;
         crash_point!("prepared-after-commit");
-        Ok(kept)
+        Ok(is_kept)
     }
 
     pub(crate) async fn take_all_prepared(

@@ -20,7 +20,7 @@ const ROWS_PER_COPY: usize = 2_000;
 
 /// In an order in which nothing points to what is not there yet. The tables have the same columns in both databases. What the
 /// target counts as rows come in is left out.
-const TABLES: [&str; 29] = [
+const TABLES: [&str; 32] = [
     "shards",
     "schedule_progress",
     "paused_jobs",
@@ -44,12 +44,15 @@ const TABLES: [&str; 29] = [
     "secrets",
     "provider_batches",
     "provider_batch_calls",
+<<<<<<< HEAD
     "removed_results",
     "last_successes",
     "retention_state",
     "alerts",
     "alert_messages",
     "alert_revision",
+    "erased_runs",
+    "erased_preferences",
 ];
 
 /// Number of rows copied, by table.

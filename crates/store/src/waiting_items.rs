@@ -27,7 +27,7 @@ use crate::{
     batch_store::{Counts, VALID_CLAIM, ValidClaim, add_counts, end_claim},
     conditions::Conditions,
     driver::{Connection, FromRow, Row, Value, values},
-    errors::failed,
+    erased::Erased,
     reader::{bad_cursor, paged, split},
 };
 
@@ -59,11 +59,6 @@ const KEEP_WAITING: &str = "UPDATE @waiting_items SET until = $2, poll_at = $3, 
 const COUNTS: &str =
     "SELECT job_id, CAST(sum(waiting) AS BIGINT) FROM @chunks WHERE waiting > 0 GROUP BY job_id";
 
-const SECRET: &str = "SELECT value FROM @secrets WHERE name = $1";
-
-const KEEP_SECRET: &str =
-    "INSERT INTO @secrets (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
-
 /// The name of the key of completion URLs among the secrets.
 const COMPLETION_KEY: &str = "completion_key";
 
@@ -79,17 +74,7 @@ impl FromRow for OfJob {
 #[async_trait]
 impl WaitingItems for Store {
     async fn completion_key(&self) -> Result<[u8; 32], StoreError> {
-        let name = || values![COMPLETION_KEY];
-        let mut stored: Option<String> = self.database.fetch_optional(SECRET, name()).await?;
-        if stored.is_none() {
-            let drawn = values![COMPLETION_KEY, drawn_key().to_hex().to_string()];
-            self.database.execute(KEEP_SECRET, drawn).await?;
-            // Another process may have been as quick: what is stored counts.
-            stored = self.database.fetch_optional(SECRET, name()).await?;
-        }
-        let key = stored.and_then(|hex| blake3::Hash::from_hex(hex).ok());
-        let key = key.ok_or_else(|| failed("the stored key of completion URLs is damaged"))?;
-        Ok(*key.as_bytes())
+        self.drawn_secret(COMPLETION_KEY).await
     }
 
     async fn waiting_call(&self, call_id: Uuid) -> Result<Option<WaitingCall>, StoreError> {
@@ -221,9 +206,11 @@ impl Store {
         let mut transaction = self.database.begin().await?;
         let claim = values![&*chunk.chunk_id, token];
         let claim = transaction.fetch_optional(VALID_CLAIM, claim).await?;
-        let Some((own, run, cancelled, ..)): Option<ValidClaim> = claim else {
+        let Some((own, run, cancelled, _, _, total)): Option<ValidClaim> = claim else {
             return Ok(Committed::default());
         };
+        let of_items = items.iter().map(|item| &item.item_id).collect();
+        let erased = Erased::since_claim(&mut transaction, chunk, total, of_items).await?;
         let names = items.iter().map(|item| item.item_id.to_string()).collect();
         let known = values![run, Value::Texts(names), own];
         let known: Vec<(String, i64)> = transaction.fetch(KNOWN, known).await?;
@@ -238,7 +225,9 @@ impl Store {
                 waited += 1;
             }
         }
-        let begin = |item: &&WaitingItem| !ended.contains(item.item_id.as_str());
+        let begin = |item: &&WaitingItem| {
+            !ended.contains(item.item_id.as_str()) && !erased.contains(chunk, &item.item_id)
+        };
         let begin: Vec<&WaitingItem> = items.iter().filter(begin).collect();
         let rows = WaitingRows::new(chunk, (own, run), &begin);
         let new_preferences = self
@@ -267,7 +256,7 @@ impl Store {
         self.preferences.remember(new_preferences);
         self.note_ends(queued);
         Ok(Committed {
-            taken: taken as usize,
+            taken: taken as usize + erased.len(),
             claimed: true,
             cancelled,
             finished: end.is_some(),
@@ -286,13 +275,6 @@ impl Store {
     }
 }
 
-/// A key that no one can guess: what it is made of has 366 random bits.
-fn drawn_key() -> blake3::Hash {
-    let drawn = [Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4()];
-    let bytes: Vec<u8> = drawn.iter().flat_map(|one| *one.as_bytes()).collect();
-    blake3::hash(&bytes)
-}
-
 /// Locks the chunks of calls that wait, in the order of their numbers, and returns them: a call that begins to wait later is of
 /// another. `None`: in a file, one transaction writes at a time.
 async fn lock_calls(
@@ -308,7 +290,7 @@ async fn lock_calls(
     Ok(Some(chunks.into_iter().collect()))
 }
 
-async fn lock_chunks(
+pub(crate) async fn lock_chunks(
     connection: &mut Connection<'_>,
     mut chunks: Vec<i64>,
 ) -> Result<(), StoreError> {

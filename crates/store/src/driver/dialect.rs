@@ -8,7 +8,7 @@
 //!   where `PostgreSQL` takes the table for nearly empty, as it does with the newest runs,
 //! - `@bytes(x)`: a text that is compared by its bytes, as we do, whatever the database's own order,
 //! - `@json_list(x)`: the values of a group, as the text of a JSON array,
-//! - `@greatest(a, b)`: the larger one,
+//! - `@greatest(a, b)`: the larger one; `@unhex(x)`: the bytes of a hexadecimal text,
 //! - `@for_update(c)`: a lock on the rows of `c`, until the transaction ends; `@for_update_free(c)`: the same, without the rows that
 //!   another transaction has locked,
 //! - `@for_delete(c)`: a lock on the rows of `c` before they may be deleted, which waits for those who hold `@for_key_share(c)`: that

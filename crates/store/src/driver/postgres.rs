@@ -153,6 +153,7 @@ fn mark(name: &str, argument: &str) -> Option<String> {
         "bytes" => format!("{argument} COLLATE \"C\""),
         "json_list" => format!("coalesce(json_agg({argument})::text, '[]')"),
         "greatest" => format!("greatest({argument})"),
+        "unhex" => format!("decode({argument}, 'hex')"),
         "for_update" => format!("FOR NO KEY UPDATE OF {argument}"),
         "for_update_free" => format!("FOR NO KEY UPDATE OF {argument} SKIP LOCKED"),
         "for_delete" => format!("FOR UPDATE OF {argument}"),

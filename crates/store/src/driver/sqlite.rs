@@ -129,6 +129,7 @@ fn mark(name: &str, argument: &str) -> Option<String> {
         }
         "json_list" => format!("json_group_array({argument})"),
         "greatest" => format!("max({argument})"),
+        "unhex" => format!("unhex({argument})"),
         // One transaction writes at a time.
         "for_update" | "for_update_free" | "for_delete" | "for_share" | "for_key_share" => {
             String::new()

@@ -1,0 +1,10 @@
+-- Runs of tenants who were erased, by a keyed hash of job, occurrence and tenant (the key is a secret of the store): none runs again.
+CREATE TABLE erased_runs (
+    erased_at BIGINT NOT NULL,
+    hash      TEXT PRIMARY KEY
+);
+
+-- Preferences that rows referred to which were erased, until it is known whether others refer to them.
+CREATE TABLE erased_preferences (
+    hash BYTEA PRIMARY KEY
+);

@@ -1,0 +1,158 @@
+//! Takes the name of a tenant out of texts that are kept: the audit log, the reasons of deliveries and pauses, and the answers to requests
+//! under idempotency keys.
+
+use punctual_application::ports::StoreError;
+use punctual_domain::ItemId;
+
+use super::{Erasure, ROWS_PER_PORTION};
+use crate::driver::values;
+
+/// What stands in place of the name.
+const ERASED: &str = "erased tenant";
+
+const AUDIT_LOG: &str = "SELECT id, subject, detail FROM @audit_log
+     WHERE id > $1 AND (subject LIKE $2 OR detail LIKE $2) ORDER BY id LIMIT $3";
+
+const KEEP_AUDIT: &str = "UPDATE @audit_log SET subject = $2, detail = $3 WHERE id = $1";
+
+const DELIVERIES: &str =
+    "SELECT id, reason FROM @deliveries WHERE id > $1 AND reason LIKE $2 ORDER BY id LIMIT $3";
+
+const KEEP_DELIVERY: &str = "UPDATE @deliveries SET reason = $2 WHERE id = $1";
+
+const PAUSES: &str = "SELECT job_id, reason FROM @paused_jobs WHERE reason LIKE $1";
+
+const KEEP_PAUSE: &str = "UPDATE @paused_jobs SET reason = $2 WHERE job_id = $1";
+
+const REQUESTS: &str = "SELECT id, scope, key, coalesce(answer, '') FROM @requests
+     WHERE scope LIKE $1 OR key LIKE $1 OR answer LIKE $1";
+
+const KEEP_ANSWER: &str = "UPDATE @requests SET answer = $2 WHERE id = $1";
+
+const REMOVE_REQUEST: &str = "DELETE FROM @requests WHERE id = $1";
+
+/// A text with `erased tenant` in place of the id, where it stands as a word: neither within another id nor as a part of one.
+/// `None`: it does not name the tenant.
+pub(super) fn without(text: &str, tenant: &ItemId) -> Option<String> {
+    let is_of_id = |c: char| c.is_ascii_alphanumeric() || "._:@-".contains(c);
+    // What ends a sentence, or a part of one, ends an id.
+    let goes_on = |rest: &str| rest.trim_start_matches(['.', ':']).starts_with(is_of_id);
+    let name = tenant.as_str();
+    let (mut left, mut place, mut is_changed) = (String::new(), 0, false);
+    while let Some(found) = text[place..].find(name) {
+        let (begins, ends) = (place + found, place + found + name.len());
+        let is_word = !text[..begins].ends_with(is_of_id) && !goes_on(&text[ends..]);
+        left.push_str(&text[place..begins]);
+        left.push_str(if is_word { ERASED } else { name });
+        is_changed |= is_word;
+        place = ends;
+    }
+    left.push_str(&text[place..]);
+    is_changed.then_some(left)
+}
+
+impl Erasure<'_> {
+    pub(super) async fn texts(&mut self) -> Result<(), StoreError> {
+        self.audit_log().await?;
+        self.deliveries().await?;
+        let (store, tenant) = (self.store, self.tenant.clone());
+        let (database, named) = (&store.database, self.named());
+        let pauses: Vec<(String, String)> = database.fetch(PAUSES, values![&*named]).await?;
+        for (job_id, reason) in pauses {
+            if let Some(reason) = without(&reason, &tenant) {
+                let kept = values![job_id, reason];
+                self.erased.others += database.execute(KEEP_PAUSE, kept).await?;
+            }
+        }
+        let requests: Vec<(String, String, String, String)> =
+            database.fetch(REQUESTS, values![&*named]).await?;
+        for (id, scope, key, answer) in requests {
+            let names = |text: &String| without(text, &tenant).is_some();
+            if names(&scope) || names(&key) {
+                self.erased.others += database.execute(REMOVE_REQUEST, values![id]).await?;
+            } else if let Some(answer) = without(&answer, &tenant) {
+                let kept = values![id, answer];
+                self.erased.others += database.execute(KEEP_ANSWER, kept).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What texts are like that may name the tenant.
+    fn named(&self) -> String {
+        format!("%{}%", self.tenant)
+    }
+
+    async fn audit_log(&mut self) -> Result<(), StoreError> {
+        let store = self.store;
+        let mut from = 0;
+        loop {
+            let some = values![from, self.named(), ROWS_PER_PORTION];
+            let found: Vec<(i64, String, String)> = store.database.fetch(AUDIT_LOG, some).await?;
+            let Some((last, ..)) = found.last() else {
+                return Ok(());
+            };
+            from = *last;
+            let mut transaction = store.database.begin().await?;
+            for (id, subject, detail) in found {
+                let texts = [&subject, &detail].map(|text| without(text, &self.tenant));
+                let [new_subject, new_detail] = texts;
+                if new_subject.is_some() || new_detail.is_some() {
+                    let subject = new_subject.unwrap_or(subject);
+                    let detail = new_detail.unwrap_or(detail);
+                    let kept = values![id, subject, detail];
+                    self.erased.others += transaction.execute(KEEP_AUDIT, kept).await?;
+                }
+            }
+            transaction.commit().await?;
+        }
+    }
+
+    async fn deliveries(&mut self) -> Result<(), StoreError> {
+        let store = self.store;
+        let mut from = 0;
+        loop {
+            let some = values![from, self.named(), ROWS_PER_PORTION];
+            let found: Vec<(i64, String)> = store.database.fetch(DELIVERIES, some).await?;
+            let Some((last, _)) = found.last() else {
+                return Ok(());
+            };
+            from = *last;
+            let mut transaction = store.database.begin().await?;
+            for (id, reason) in found {
+                if let Some(reason) = without(&reason, &self.tenant) {
+                    let kept = values![id, reason];
+                    self.erased.others += transaction.execute(KEEP_DELIVERY, kept).await?;
+                }
+            }
+            transaction.commit().await?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_name_itself_is_replaced() {
+        let ann = ItemId::new("ann").unwrap();
+        for (text, left) in [
+            ("ann", Some("erased tenant")),
+            (
+                "3 dead letters of ann, bob",
+                Some("3 dead letters of erased tenant, bob"),
+            ),
+            (
+                "sent to ann. Then ann: done",
+                Some("sent to erased tenant. Then erased tenant: done"),
+            ),
+            (r#"["ann","anna"]"#, Some(r#"["erased tenant","anna"]"#)),
+            ("planning, joann and ann.smith", None),
+            ("ann@shop.example, eve:ann", None),
+            ("", None),
+        ] {
+            assert_eq!(without(text, &ann).as_deref(), left, "{text}");
+        }
+    }
+}
