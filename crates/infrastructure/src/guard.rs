@@ -163,6 +163,11 @@ impl<P: ConfigDatabase> ConfigDatabase for Guarded<P> {
         known("ConfigDatabase::publish", PREFERENCES_TIMEOUT, published).await
     }
 
+    async fn forget(&self, tenant_id: &TenantId) -> Result<(), ConfigDatabaseError> {
+        let forgotten = async { self.0.forget(tenant_id).await };
+        known("ConfigDatabase::forget", SNAPSHOT_TIMEOUT, forgotten).await
+    }
+
     fn unreadable(&self, feature_type: &FeatureType) -> Arc<Unreadable> {
         let read = AssertUnwindSafe(|| self.0.unreadable(feature_type));
         std::panic::catch_unwind(read).unwrap_or_else(|_panic| {

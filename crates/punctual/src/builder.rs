@@ -13,8 +13,7 @@ use punctual_application::{
     ActiveFailures, BatchProcessor, Binding, CompletionUrls, EnhancedBatchProcessor, Handlers,
     Jobs, Limits, Operator, RetryPolicy,
     ports::{
-        Alerts, BatchReader, BatchStore, Clock, ConfigDatabase, Deliveries, ItemSource, ItemSourceError, OperatorStore, ProviderBatches, PurposeHandler, ResultSink, Retention, StoreError,
-        StoreErrorKind, Suppressions, SystemClock, TenantData, WaitingItems, WorkQueue,
+        Alerts, BatchReader, BatchStore, Clock, ConfigDatabase, Deliveries, ItemSource, ItemSourceError, OperatorStore, ProviderBatches, PurposeHandler, ResultSink, Retention, StoreError, StoreErrorKind, Suppressions, SystemClock, TenantData, TenantRecords, WaitingItems, WorkQueue,
     },
 };
 use punctual_domain::{
@@ -169,6 +168,7 @@ pub(crate) struct StorePorts {
     pub(crate) suppressions: Arc<dyn Suppressions>,
     pub(crate) retention: Arc<dyn Retention>,
     pub(crate) alerts: Arc<dyn Alerts>,
+    pub(crate) tenant_records: Arc<dyn TenantRecords>,
     pub(crate) waiting: Arc<dyn WaitingItems>,
     /// The key that completion URLs are signed with.
     pub(crate) completion_key: [u8; 32],
@@ -361,6 +361,7 @@ impl Builder {
             suppressions: store.suppressions(),
             retention: store.retention(),
             alerts: store.alerting(),
+            tenant_records: store.tenant_records(),
             provider_batches: Some(store.provider_batches()),
         };
         let stop = CancellationToken::new();
@@ -485,6 +486,7 @@ impl Builder {
             suppressions: store.suppressions,
             retention: store.retention,
             alerting,
+            tenant_records: store.tenant_records,
             preferences,
             item_source,
             jobs,

@@ -104,6 +104,7 @@ impl World {
             suppressions: store.clone(),
             retention: store.clone(),
             alerts: store.clone(),
+            tenant_records: store.clone(),
             completion_key: store.completion_key().await?,
             waiting: store.clone(),
             provider_batches: None,

@@ -177,7 +177,7 @@ pub struct Claim {
 /// Result of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Committed {
-    /// Number of results that were stored.
+    /// Number of results that were stored, or dropped because their runs were erased since the claim.
     pub taken: usize,
     /// Whether the claim still stands.
     pub claimed: bool,

@@ -74,6 +74,13 @@ pub trait ConfigDatabase: Send + Sync {
         Ok(())
     }
 
+    /// Forgets what is remembered here of a tenant who is being erased, in memory and on disk, in all features. What the Config Database
+    /// itself holds is erased there.
+    async fn forget(&self, tenant_id: &TenantId) -> Result<(), ConfigDatabaseError> {
+        let _ = tenant_id;
+        Ok(())
+    }
+
     /// Entries that the reads so far could not read. They are left out: a snapshot does not contain them, and a
     /// change that cannot be read is given as the tenant's removal. Each stays listed until a later read brings one
     /// that can be read.
@@ -115,6 +122,10 @@ impl<T: ConfigDatabase + ?Sized> ConfigDatabase for Arc<T> {
         jobs: &BTreeMap<JobId, JobDefaults>,
     ) -> Result<(), ConfigDatabaseError> {
         (**self).publish(feature_type, jobs).await
+    }
+
+    async fn forget(&self, tenant_id: &TenantId) -> Result<(), ConfigDatabaseError> {
+        (**self).forget(tenant_id).await
     }
 
     fn unreadable(&self, feature_type: &FeatureType) -> Arc<Unreadable> {

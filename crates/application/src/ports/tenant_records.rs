@@ -15,8 +15,12 @@ use super::StoreError;
 #[async_trait]
 pub trait TenantRecords: Send + Sync {
     /// Erases everything that is held of the tenant, in portions; an erasure that was interrupted is asked for again. Items of the
-    /// tenant that are queued, run or wait are skipped, and nothing that they bring afterwards is stored. A run that has had an
-    /// outcome has none afterwards and does not run again.
+    /// tenant that are queued, run or wait leave their batches, which end with the last item that is left, and nothing that they bring
+    /// afterwards is stored. None of the runs until now runs again; those of later occurrences run as those of any tenant. What of
+    /// others refers to the tenant, such as the audit log, says `erased tenant` in place of the id.
+    ///
+    /// # Errors
+    /// The store fails.
     async fn erase(
         &self,
         tenant_id: &TenantId,
@@ -24,6 +28,9 @@ pub trait TenantRecords: Send + Sync {
     ) -> Result<ErasedRecords, StoreError>;
 
     /// Everything that is held of the tenant.
+    ///
+    /// # Errors
+    /// The store fails, or it is too much for one document.
     async fn export(&self, tenant_id: &TenantId) -> Result<TenantExport, StoreError>;
 }
 
@@ -33,7 +40,7 @@ pub trait TenantRecords: Send + Sync {
 pub struct ErasedRecords {
     /// Runs with an outcome.
     pub runs: u64,
-    /// Items that were queued, ran or waited, and are skipped.
+    /// Items that were queued, ran or waited, and leave their batches.
     pub items: u64,
     /// Dead letters.
     pub dead_letters: u64,

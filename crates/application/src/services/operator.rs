@@ -24,6 +24,7 @@ mod replicas;
 mod retention;
 mod search;
 mod suppressions;
+mod tenant_records;
 mod trends;
 mod trigger;
 mod upcoming;
@@ -54,6 +55,7 @@ pub use self::{
     retention::{JobRetention, RetentionReport},
     search::Found,
     suppressions::{SuppressReport, SuppressRequest},
+    tenant_records::hash_of_tenant,
     trends::{TrendBucket, Trends},
     trigger::{TriggerRequest, TriggeredBatch},
     upcoming::DueItems,
@@ -69,8 +71,7 @@ use super::{
     schedule_status::StatusHandle,
 };
 use crate::ports::{
-    AuditEntry, BatchReader, Clock, ConfigDatabase, ItemSource, OperatorStore, Page, Retention,
-    StoreError, Suppressions, WaitingItems, WorkQueue,
+    AuditEntry, BatchReader, Clock, ConfigDatabase, ItemSource, OperatorStore, Page, Retention, StoreError, Suppressions, TenantRecords, WaitingItems, WorkQueue,
 };
 
 /// A page of one entry.
@@ -165,6 +166,8 @@ pub struct Operator {
     pub retention: Arc<dyn Retention>,
     /// Where alerts go.
     pub alerting: Alerting,
+    /// What is held of single tenants.
+    pub tenant_records: Arc<dyn TenantRecords>,
     /// Source of preferences.
     pub preferences: Arc<dyn ConfigDatabase>,
     /// Where the items of plain jobs are read.

@@ -79,7 +79,7 @@ impl MirrorHandle {
         look(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Changes it. Only the scheduler that keeps it does.
+    /// Changes it. Only the scheduler that keeps it does, and an erasure, which takes a tenant out.
     pub fn write<T>(&self, change: impl FnOnce(&mut Mirror) -> T) -> T {
         change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner))
     }
@@ -135,8 +135,8 @@ impl PreferenceMirror for StatusHandle {
 
 /// The state of the scheduler after its last tick, with its live mirrors. It is more than a display: the processor takes
 /// preferences from it ([`PreferenceMirror`]), and trigger, backfill and explain decide by it. `planned_until` is a copy; the
-/// truth is with the scheduler, which alone publishes. Nothing that is done with the handle changes what is scheduled. What
-/// operators do goes through [`Operator`](crate::Operator).
+/// truth is with the scheduler, which alone publishes. Nothing that is done with the handle changes what is scheduled, apart from
+/// tenants who are erased. What operators do goes through [`Operator`](crate::Operator).
 #[derive(Debug, Clone, Default)]
 pub struct StatusHandle(watch::Sender<Arc<SchedulerStatus>>);
 

@@ -31,6 +31,7 @@ mod retention;
 mod run_history;
 mod suppressions;
 mod tenant_data;
+mod tenant_records;
 mod waiting_items;
 mod work_queue;
 
@@ -58,6 +59,7 @@ pub use self::{
     run_history::run_history,
     suppressions::suppressions,
     tenant_data::{DATA, tenant_data},
+    tenant_records::tenant_records,
     waiting_items::waiting_items,
 };
 use crate::ports::{

@@ -15,11 +15,12 @@ mod retention;
 mod run_history;
 mod suppressions;
 mod tenant_data;
+mod tenant_records;
 mod waiting_items;
 mod work_queue;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Mutex, MutexGuard},
 };
 
@@ -105,6 +106,8 @@ struct Tables {
     /// Items that wait, or have waited and are to be called again.
     waiting: BTreeMap<RunKey, WaitingRow>,
     completion_key: Option<[u8; 32]>,
+    /// Runs of tenants who were erased.
+    erased: BTreeSet<RunKey>,
     /// What was skipped, by chunk and tenant.
     skipped: BTreeMap<(String, ItemId), StoredResult>,
     dead_letters: Vec<DeadLetter>,
@@ -452,6 +455,12 @@ mod tests {
     #[tokio::test]
     async fn the_fake_store_keeps_which_alerts_went_out() {
         contract::alerts(&FakeStore::default()).await;
+    }
+
+    #[tokio::test]
+    async fn the_fake_store_erases_a_tenant() {
+        let store = FakeStore::default();
+        contract::tenant_records(&store, &store).await;
     }
 
     #[tokio::test]

@@ -36,6 +36,7 @@ pub fn operator(store: &Arc<FakeStore>, jobs: BatchConfig, now: &str) -> Operato
         suppressions: store.clone(),
         retention: store.clone(),
         alerting: Alerting::none(store.clone()),
+        tenant_records: store.clone(),
         preferences,
         item_source,
         jobs,

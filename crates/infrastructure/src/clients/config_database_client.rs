@@ -763,6 +763,13 @@ impl ConfigDatabase for ConfigDatabaseClient {
         }
     }
 
+    async fn forget(&self, tenant_id: &TenantId) -> Result<(), ConfigDatabaseError> {
+        self.cache.forget_everywhere(tenant_id);
+        self.quarantine.forget(tenant_id);
+        self.pending_fetches.forget(tenant_id);
+        Ok(())
+    }
+
     fn unreadable(&self, feature_type: &FeatureType) -> Arc<Unreadable> {
         self.quarantine.of(feature_type)
     }

@@ -12,7 +12,7 @@ mod journal;
 mod tenants;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs::File,
     io,
     path::{Path, PathBuf},
@@ -345,6 +345,48 @@ impl LastKnownGood {
     }
 }
 
+impl LastKnownGood {
+    /// Forgets a tenant in one feature.
+    async fn forget_in(
+        &self,
+        feature_type: &FeatureType,
+        tenant_id: &TenantId,
+    ) -> Result<(), String> {
+        let feature = self.feature(feature_type);
+        let known = &mut *feature.memory.lock().await;
+        if let Some(tenants) = &mut known.tenants {
+            tenants.remove(tenant_id);
+        }
+        let path = folder::path(&self.folder, feature_type);
+        let Some(journal) = journal::without(&path, tenant_id).await? else {
+            return Ok(());
+        };
+        if known.journal.is_some() {
+            known.journal = Some(journal);
+        }
+        if feature.restored().is_some() {
+            // The records stand elsewhere in the new file.
+            let take = |index: &mut Index, kept: JournalRecord, place| index.take(&kept, place);
+            if let Some((state, index)) = self.read(feature_type, &path, take).await {
+                let restored = Restored::new(&path, &state, index)?;
+                feature.set_restored(Some(Arc::new(restored)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The features of which anything is known, in memory or on the disk.
+    fn known_features(&self) -> io::Result<BTreeSet<FeatureType>> {
+        let on_disk = folder::features(&self.folder)?;
+        let in_memory = self.features.lock();
+        let in_memory = in_memory.unwrap_or_else(PoisonError::into_inner);
+        Ok(on_disk
+            .into_iter()
+            .chain(in_memory.keys().cloned())
+            .collect())
+    }
+}
+
 /// A snapshot whose pages are read from the disk.
 fn read_back(
     cursor: Cursor,
@@ -478,6 +520,20 @@ impl ConfigDatabase for LastKnownGood {
         jobs: &BTreeMap<JobId, JobDefaults>,
     ) -> Result<(), ConfigDatabaseError> {
         self.inner.publish(feature_type, jobs).await
+    }
+
+    async fn forget(&self, tenant_id: &TenantId) -> Result<(), ConfigDatabaseError> {
+        self.inner.forget(tenant_id).await?;
+        let failed = |problem: String| {
+            let message = format!("Failed to erase the last known preferences on disk: {problem}");
+            ConfigDatabaseError::new(ConfigErrorKind::Unavailable, message)
+        };
+        let features = self.known_features();
+        for feature_type in features.map_err(|error| failed(error.to_string()))? {
+            let forgotten = self.forget_in(&feature_type, tenant_id).await;
+            forgotten.map_err(failed)?;
+        }
+        Ok(())
     }
 
     fn unreadable(&self, feature_type: &FeatureType) -> Arc<Unreadable> {

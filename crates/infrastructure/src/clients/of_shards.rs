@@ -86,6 +86,10 @@ impl<P: ConfigDatabase> ConfigDatabase for OfShards<P> {
         self.inner.publish(feature_type, jobs).await
     }
 
+    async fn forget(&self, tenant_id: &TenantId) -> Result<(), ConfigDatabaseError> {
+        self.inner.forget(tenant_id).await
+    }
+
     fn unreadable(&self, feature_type: &FeatureType) -> Arc<Unreadable> {
         let all = self.inner.unreadable(feature_type);
         if all.tenants.keys().all(|tenant| self.sharding.knows(tenant)) {

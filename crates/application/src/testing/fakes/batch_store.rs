@@ -107,8 +107,8 @@ impl BatchStore for FakeStore {
     ) -> Result<bool, StoreError> {
         let mut tables = self.tables();
         let is_claimed = tables.claimed(chunk, token).is_some();
-        if is_claimed {
-            let key = (chunk.job_id.clone(), tenant.clone(), chunk.occurrence);
+        let key = (chunk.job_id.clone(), tenant.clone(), chunk.occurrence);
+        if is_claimed && !tables.erased.contains(&key) {
             let kept = (purpose.clone(), output.clone());
             tables.kept.insert(key, kept);
         }
@@ -143,7 +143,8 @@ impl BatchStore for FakeStore {
     ) -> Result<bool, StoreError> {
         let mut tables = self.tables();
         let is_claimed = tables.claimed(chunk, token).is_some();
-        if is_claimed {
+        let key = (chunk.job_id.clone(), tenant.clone(), chunk.occurrence);
+        if is_claimed && !tables.erased.contains(&key) {
             tables.keep_prepared(chunk, tenant, prepared);
         }
         Ok(is_claimed)
@@ -182,10 +183,14 @@ impl BatchStore for FakeStore {
         if tables.claimed(chunk, token).is_none() {
             return Ok(Committed::default());
         }
-        let mut taken = Vec::new();
+        let (mut taken, mut dropped) = (Vec::new(), 0);
         for result in results {
             let tenant = &result.item_id;
             let key = (chunk.job_id.clone(), tenant.clone(), chunk.occurrence);
+            if tables.erased.contains(&key) {
+                dropped += 1;
+                continue;
+            }
             if tables.is_own_waiting(&key, chunk) {
                 tables.waiting.remove(&key);
             }
@@ -222,7 +227,7 @@ impl BatchStore for FakeStore {
         let finished_at = results.iter().filter_map(|result| result.finished_at).max();
         let finished = finished_at.is_some_and(|now| tables.finish(chunk, token, now));
         Ok(Committed {
-            taken: taken.len(),
+            taken: taken.len() + dropped,
             claimed: true,
             cancelled: tables.is_cancelled(chunk.batch_id),
             finished,
@@ -336,6 +341,12 @@ impl Tables {
             let own_skip = (chunk.chunk_id.clone(), tenant.clone());
             let row = self.waiting.get(&key(tenant));
             match self.runs.get(&key(tenant)) {
+                // Out of a chunk that it was erased from, it counts no more.
+                _ if self.erased.contains(&key(tenant)) => {
+                    let known = self.chunks.get(&chunk.chunk_id);
+                    let has = known.is_some_and(|row| row.chunk.items.contains(tenant));
+                    superseded += usize::from(has);
+                }
                 _ if self.skipped.contains_key(&own_skip) => {}
                 Some(run) if run.chunk_id == chunk.chunk_id => {}
                 _ if row.is_some_and(|row| row.chunk_id != chunk.chunk_id) => superseded += 1,

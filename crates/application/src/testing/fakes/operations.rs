@@ -37,6 +37,14 @@ impl StoredRequest {
         self.audit_log.retain(|entry| entry.at >= before);
         entries - self.audit_log.len()
     }
+
+    /// Writes a text in place of a name in what is kept.
+    pub(super) fn forget_name(&mut self, name: &str, text: &str) {
+        for entry in &mut self.audit_log {
+            entry.subject = entry.subject.replace(name, text);
+            entry.detail = entry.detail.replace(name, text);
+        }
+    }
 }
 
 #[async_trait]

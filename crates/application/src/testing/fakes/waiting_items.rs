@@ -227,6 +227,10 @@ impl Tables {
         for item in items {
             let key = (chunk.job_id.clone(), item.item_id.clone(), chunk.occurrence);
             let skip = (chunk.chunk_id.clone(), item.item_id.clone());
+            if self.erased.contains(&key) {
+                taken += 1;
+                continue;
+            }
             if !self.may_end(&key, chunk) || self.skipped.contains_key(&skip) {
                 continue;
             }

@@ -193,6 +193,13 @@ impl Mirror {
         self.forget_slots();
     }
 
+    /// Takes a tenant out who is erased, with what is wrong with their preference.
+    pub fn forget(&mut self, tenant: &TenantId) {
+        self.quarantine.remove(tenant);
+        self.remove(tenant);
+        self.forget_slots();
+    }
+
     /// Forgets slots in which no tenant stands, where there are many.
     pub(super) fn forget_slots(&mut self) {
         if self.groups.has_unused_slots() {

@@ -2,7 +2,9 @@
 //! the server cannot be asked. 'The server has none' is remembered like any other answer.
 
 use std::{
+    collections::HashSet,
     hash::{BuildHasher, RandomState},
+    sync::{PoisonError, RwLock},
     time::Duration,
 };
 
@@ -63,6 +65,8 @@ pub(super) enum Lookup {
 #[derive(Debug)]
 pub(super) struct PreferenceCache {
     entries: ShardedExpiringLruCache<(FeatureType, TenantId), Entry>,
+    /// Features of which anything has been known.
+    features: RwLock<HashSet<FeatureType>>,
     ttl: Duration,
     fetch_locks: [Mutex<()>; FETCH_LOCKS],
     hasher: RandomState,
@@ -72,6 +76,7 @@ impl PreferenceCache {
     pub(super) fn new(ttl: Duration) -> Self {
         Self {
             entries: ShardedExpiringLruCache::new(MAX_TENANTS),
+            features: RwLock::default(),
             ttl,
             fetch_locks: [const { Mutex::const_new(()) }; FETCH_LOCKS],
             hasher: RandomState::new(),
@@ -107,7 +112,23 @@ impl PreferenceCache {
             known,
             fresh_until: Instant::now() + self.ttl,
         };
+        let features = self.features.read().unwrap_or_else(PoisonError::into_inner);
+        let is_known = features.contains(feature);
+        drop(features);
+        if !is_known {
+            let features = self.features.write();
+            let mut features = features.unwrap_or_else(PoisonError::into_inner);
+            features.insert(feature.clone());
+        }
         self.entries.set((feature.clone(), tenant.clone()), entry);
+    }
+
+    /// Forgets a tenant in all features.
+    pub(super) fn forget_everywhere(&self, tenant: &TenantId) {
+        let features = self.features.read().unwrap_or_else(PoisonError::into_inner);
+        for feature in features.iter() {
+            self.forget(feature, tenant);
+        }
     }
 
     pub(super) fn forget(&self, feature: &FeatureType, tenant: &TenantId) {
@@ -141,5 +162,21 @@ mod tests {
         );
         tokio::time::advance(MAX_STALENESS).await;
         assert_eq!(cache.get(&feature, &tenant), Lookup::Unknown);
+    }
+
+    #[tokio::test]
+    async fn a_tenant_is_forgotten_in_all_features() {
+        let cache = PreferenceCache::new(Duration::from_mins(1));
+        let features = ["f", "g"].map(|name| FeatureType::new(name).unwrap());
+        let [ann, bob] = ["ann", "bob"].map(|id| TenantId::new(id).unwrap());
+        for feature in &features {
+            cache.put(feature, &ann, CachedPreference::default());
+            cache.put(feature, &bob, CachedPreference::default());
+        }
+        cache.forget_everywhere(&ann);
+        for feature in &features {
+            assert_eq!(cache.get(feature, &ann), Lookup::Unknown);
+            assert_ne!(cache.get(feature, &bob), Lookup::Unknown);
+        }
     }
 }

@@ -64,6 +64,13 @@ impl PendingFetches {
         }
     }
 
+    /// Forgets a tenant in all features.
+    pub(super) fn forget(&self, tenant: &TenantId) {
+        for fetches in self.lock().values_mut() {
+            fetches.remove(tenant);
+        }
+    }
+
     /// A full read says everything.
     pub(super) fn settle_all(&self, feature: &FeatureType) {
         self.lock().remove(feature);

@@ -69,6 +69,16 @@ impl Quarantine {
         });
     }
 
+    /// Takes a tenant off the lists of all features.
+    pub(super) fn forget(&self, tenant: &TenantId) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for list in all.values_mut() {
+            if list.tenants.contains_key(tenant) {
+                Arc::make_mut(list).tenants.remove(tenant);
+            }
+        }
+    }
+
     fn with<T>(&self, feature: &FeatureType, act: impl FnOnce(&mut Arc<Unreadable>) -> T) -> T {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         act(all.entry(feature.clone()).or_default())

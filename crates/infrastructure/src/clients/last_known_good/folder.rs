@@ -75,6 +75,22 @@ pub(super) fn path(folder: &Path, feature_type: &FeatureType) -> PathBuf {
     }
 }
 
+/// The features that have a file.
+pub(super) fn features(folder: &Path) -> io::Result<Vec<FeatureType>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut features = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        let name = name.to_str().and_then(|name| name.strip_suffix(".ndjson"));
+        let feature = name.map(|name| FeatureType::new(name.replacen("%2E", ".", 1)));
+        features.extend(feature.and_then(Result::ok));
+    }
+    Ok(features)
+}
+
 /// A file beside `path` that takes its place once it is whole.
 pub(super) fn beside(path: &Path) -> PathBuf {
     let unique = uuid::Uuid::new_v4().simple();

@@ -125,6 +125,19 @@ impl NewJournal {
         Ok(())
     }
 
+    /// Adds a line as it stands in another file.
+    async fn add_line(&mut self, line: &[u8]) -> io::Result<()> {
+        let journal = &mut self.journal;
+        journal.text.extend_from_slice(line);
+        journal.hasher.update(line);
+        journal.bytes += line.len() as u64;
+        if journal.text.len() >= WRITE_BUFFER_BYTES {
+            journal.file.write_all(&journal.text).await?;
+            journal.text.clear();
+        }
+        Ok(())
+    }
+
     /// Replaces the file before by this one. Returns the snapshot in it as well.
     pub(super) async fn finish(
         self,
@@ -437,6 +450,86 @@ pub(super) async fn read<T: Default + Send + 'static>(
         found.map(|found| found.map(|found| (found, records)))
     });
     read.await.unwrap_or_else(|error| Err(error.to_string()))
+}
+
+/// Writes a file anew without what it says of a tenant. `None`: it does not name the tenant, or there is none.
+///
+/// # Errors
+/// The reason why it cannot be read or written.
+pub(super) async fn without(path: &Path, tenant: &TenantId) -> Result<Option<Journal>, String> {
+    let named = |problem: &dyn std::fmt::Display| format!("{}: {problem}", path.display());
+    let quoted = format!("\"{tenant}\"");
+    let found = {
+        let (path, quoted) = (path.to_owned(), quoted.clone());
+        let look = tokio::task::spawn_blocking(move || look_for(&path, &quoted));
+        look.await.unwrap_or_else(|error| Err(error.to_string()))?
+    };
+    let Some((source, state)) = found else {
+        return Ok(None);
+    };
+    let before = StdFile::open(path).map_err(|error| named(&error))?;
+    let before = BufReader::with_capacity(READ_BUFFER_BYTES, before).take(state.bytes);
+    let mut left = lines(before);
+    let new = NewJournal::create(path, &source).await;
+    let mut new = new.map_err(|error| named(&error))?;
+    loop {
+        let read = tokio::task::spawn_blocking(move || {
+            let page: io::Result<Vec<Vec<u8>>> = left.by_ref().take(PAGE).collect();
+            (page, left)
+        });
+        let (page, rest) = read.await.map_err(|error| named(&error))?;
+        left = rest;
+        let page = page.map_err(|error| named(&error))?;
+        if page.is_empty() {
+            break;
+        }
+        for line in page {
+            if is_kept(&line, tenant, &quoted) {
+                new.add_line(&line).await.map_err(|error| named(&error))?;
+            }
+        }
+    }
+    let finished = new.finish(&state.cursor, state.known_at).await;
+    let (journal, _) = finished.map_err(|error| named(&error))?;
+    Ok(Some(journal))
+}
+
+/// Whether a line of a file that is written anew without a tenant stays: records of others do, and one seal stands at the end.
+fn is_kept(line: &[u8], tenant: &TenantId, quoted: &str) -> bool {
+    let is_record = [&br#"{"line":"set""#[..], br#"{"line":"remove""#]
+        .iter()
+        .any(|begin| line.starts_with(begin));
+    let names = || String::from_utf8_lossy(line).contains(quoted);
+    is_record
+        && (!names()
+            || match serde_json::from_slice(line) {
+                Ok(Line::Set(record)) => record.tenant_id != *tenant,
+                Ok(Line::Remove { tenant_id }) => tenant_id != *tenant,
+                _ => false,
+            })
+}
+
+/// The source and the state of a file in which an id stands, also behind the last state that is whole.
+fn look_for(path: &Path, quoted: &str) -> Result<Option<(String, JournalState)>, String> {
+    let named = |problem: &dyn std::fmt::Display| format!("{}: {problem}", path.display());
+    let file = match StdFile::open(path) {
+        Ok(file) => BufReader::with_capacity(READ_BUFFER_BYTES, file),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(named(&error)),
+    };
+    let mut lines = lines(file);
+    let head = lines.next().transpose().map_err(|error| named(&error))?;
+    let Ok(Line::Head { source, .. }) = serde_json::from_slice(&head.unwrap_or_default()) else {
+        return Err(named(&"is not a file of last known preferences"));
+    };
+    for line in lines {
+        let line = line.map_err(|error| named(&error))?;
+        if String::from_utf8_lossy(&line).contains(quoted) {
+            let state = read_file(path, &source, |_, _| {})?;
+            return Ok(state.map(|state| (source, state)));
+        }
+    }
+    Ok(None)
 }
 
 fn read_file(

@@ -1,0 +1,188 @@
+//! Erases what is held of a tenant, and gives it out.
+
+use punctual_domain::{TenantId, visible};
+use tracing::info;
+
+use super::{Actor, Operator, OperatorError, amount};
+use crate::ports::{ErasedRecords, TenantExport};
+
+/// Characters of a reason at most.
+const MAX_REASON: usize = 500;
+/// Characters of an invalid reason that its error shows.
+const SHOWN: usize = 60;
+/// Characters of the hash that stands for a tenant.
+const HASH_LENGTH: usize = 16;
+
+/// What stands for a tenant in the audit log: the first half of the BLAKE3 hash of the id, by which whoever knows the id finds the
+/// entry.
+#[must_use]
+pub fn hash_of_tenant(tenant_id: &TenantId) -> String {
+    let hash = blake3::hash(tenant_id.as_str().as_bytes()).to_hex();
+    format!("tenant {}", &hash.as_str()[..HASH_LENGTH])
+}
+
+/// The reason of a request as it is kept: nothing, or 1 to 500 visible characters.
+fn checked(reason: Option<&str>) -> Result<&str, OperatorError> {
+    let reason = reason.map(str::trim).unwrap_or_default();
+    let shown = visible(reason);
+    if shown == reason && reason.chars().count() <= MAX_REASON {
+        return Ok(reason);
+    }
+    let shown: String = shown.chars().take(SHOWN).collect();
+    Err(OperatorError::Invalid(format!(
+        "invalid reason: {shown:?}; expected up to {MAX_REASON} visible characters, such as \"request 4711\""
+    )))
+}
+
+impl Operator {
+    /// Erases everything that this agent and its store hold of a tenant: runs and what they brought, what is queued, runs or waits,
+    /// and the last known preferences. Keyed hashes of the runs stay, so that none runs again. It may be repeated. The Config Database
+    /// holds the preferences themselves: erase the tenant there first, or they are read again.
+    ///
+    /// # Errors
+    /// The reason is invalid, the last known preferences cannot be rewritten, or the store fails.
+    pub async fn erase_tenant(
+        &self,
+        actor: &Actor,
+        tenant_id: &TenantId,
+        reason: Option<&str>,
+    ) -> Result<ErasedRecords, OperatorError> {
+        let reason = checked(reason)?;
+        let hash = hash_of_tenant(tenant_id);
+        self.record(actor, "erase_tenant", &hash, reason).await?;
+        self.preferences
+            .forget(tenant_id)
+            .await
+            .map_err(|error| OperatorError::Unavailable(error.to_string()))?;
+        for job in self.status.get().jobs.values() {
+            job.mirror.write(|mirror| mirror.forget(tenant_id));
+        }
+        let erased = self.tenant_records.erase(tenant_id, self.clock.now()).await;
+        let erased = self.noted(erased)?;
+        let (runs, items) = (
+            amount(erased.runs, "run"),
+            amount(erased.items, "open item"),
+        );
+        info!("Operator erased {hash}, with {runs} and {items}");
+        Ok(erased)
+    }
+
+    /// Everything that the store holds of a tenant.
+    ///
+    /// # Errors
+    /// The store fails, or it is too much for one document.
+    pub async fn export_tenant(
+        &self,
+        actor: &Actor,
+        tenant_id: &TenantId,
+    ) -> Result<TenantExport, OperatorError> {
+        self.record(actor, "export_tenant", &hash_of_tenant(tenant_id), "")
+            .await?;
+        Ok(self.noted(self.tenant_records.export(tenant_id).await)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use punctual_domain::{ItemStatus, JobId, Mirror, Zone};
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        TriggerRequest,
+        ports::{
+            AuditFilter, ConfigDatabaseError, ConfigErrorKind, MockConfigDatabase, OperatorStore,
+            Page,
+        },
+        testing::{self, FakeStore, record},
+    };
+
+    const NOW: &str = "2026-03-01T09:00:00Z";
+
+    fn operator(store: &Arc<FakeStore>) -> Operator {
+        let jobs = json!({"jobs": [{"job_id": "posts", "type": "individual_batch", "purpose_id": "p",
+            "preference_based": true, "feature_type": "posts"}]});
+        let jobs = punctual_project::parse_batch_config(&jobs, &Zone::utc()).unwrap();
+        testing::operator(store, jobs, NOW)
+    }
+
+    #[tokio::test]
+    async fn an_erasure_leaves_the_mirror_without_the_tenant_and_the_log_without_the_id() {
+        let store: Arc<FakeStore> = Arc::default();
+        let operator = operator(&store);
+        let (actor, posts) = (Actor::from("a test"), JobId::new("posts").unwrap());
+        let [ann, bob] = ["ann", "bob"].map(|id| TenantId::new(id).unwrap());
+        let daily = json!({"enabled": true, "frequency": "daily"});
+        let records = [record("ann", daily.clone()), record("bob", daily)];
+        testing::schedule(&operator, &posts, &records);
+        let request = TriggerRequest {
+            tenants: Some([ann.clone(), bob.clone()].into()),
+            allow_unknown: true,
+            ..TriggerRequest::default()
+        };
+        operator
+            .trigger(&actor, None, &posts, &request)
+            .await
+            .unwrap();
+        store
+            .end_all(ItemStatus::Succeeded, NOW.parse().unwrap())
+            .await;
+        let held = operator.export_tenant(&actor, &ann).await.unwrap();
+        assert_eq!(held.0["runs"].len(), 1);
+
+        let erased = operator.erase_tenant(&actor, &ann, Some(" asked by ann, as request 7 "));
+        assert_eq!(erased.await.unwrap().runs, 1);
+        let held = operator.export_tenant(&actor, &ann).await.unwrap();
+        assert!(held.0.values().all(Vec::is_empty), "{held:?}");
+        let held = operator.export_tenant(&actor, &bob).await.unwrap();
+        assert_eq!(held.0["runs"].len(), 1);
+        let status = operator.status.get();
+        assert_eq!(status.jobs[&posts].mirror.read(Mirror::tenants), [bob]);
+
+        let all = Page::default();
+        let (log, _) = store
+            .audit_log(&AuditFilter::default(), &all)
+            .await
+            .unwrap();
+        let entry = log
+            .iter()
+            .find(|entry| entry.action == "erase_tenant")
+            .unwrap();
+        assert_eq!(entry.subject, hash_of_tenant(&ann));
+        assert_eq!(entry.detail, "asked by erased tenant, as request 7");
+        assert!(
+            log.iter().all(|entry| !entry.detail.contains("ann")),
+            "{log:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_forgotten_on_disk_is_an_error_and_nothing_is_reported_as_erased() {
+        let store: Arc<FakeStore> = Arc::default();
+        let mut preferences = MockConfigDatabase::new();
+        preferences.expect_forget().returning(|_| {
+            let kind = ConfigErrorKind::Unavailable;
+            Err(ConfigDatabaseError::new(kind, "the disk is full"))
+        });
+        let operator = Operator {
+            preferences: Arc::new(preferences),
+            ..operator(&store)
+        };
+        let (actor, ann) = (Actor::from("a test"), TenantId::new("ann").unwrap());
+        let refused = operator.erase_tenant(&actor, &ann, None).await.unwrap_err();
+        assert!(
+            refused.to_string().contains("the disk is full"),
+            "{refused}"
+        );
+        let long = "x".repeat(MAX_REASON + 1);
+        for reason in ["a\nb", long.as_str()] {
+            let refused = operator.erase_tenant(&actor, &ann, Some(reason)).await;
+            assert!(
+                matches!(refused, Err(OperatorError::Invalid(_))),
+                "{refused:?}"
+            );
+        }
+    }
+}
