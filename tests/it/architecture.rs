@@ -396,7 +396,7 @@ fn what_a_layer_must_not_know_is_found_however_it_is_written() {
 }
 
 /// Where a port carries JSON as it is, how often, and why.
-const JSON_IN_PORTS: [(&str, usize, &str); 9] = [
+const JSON_IN_PORTS: [(&str, usize, &str); 10] = [
     (
         "ports::batch_store",
         3,
@@ -436,6 +436,11 @@ const JSON_IN_PORTS: [(&str, usize, &str); 9] = [
         "ports::tenant_data",
         1,
         "what a product knows of a tenant is whatever it answers",
+    ),
+    (
+        "ports::tenant_records",
+        1,
+        "what is held of a tenant has whatever fields its kind has",
     ),
     (
         "ports::waiting_items",

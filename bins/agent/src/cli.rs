@@ -111,6 +111,18 @@ pub(crate) enum Command {
     /// Test the channels that alerts go out by; requires a running agent
     #[command(subcommand, after_help = examples::ALERTS)]
     Alerts(Alerts),
+    /// Write everything that the agent holds of a tenant as JSON; requires a running agent
+    #[command(after_help = examples::EXPORT)]
+    Export {
+        /// Tenant id
+        tenant: TenantId,
+        /// Write to this file, which must not exist (default: standard output)
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
+    /// Erase everything that the agent holds of a tenant; requires a running agent
+    #[command(after_help = examples::ERASE)]
+    Erase(EraseOptions),
     /// List the actions of operators, newest first; requires a running agent
     #[command(after_help = examples::AUDIT_LOG)]
     AuditLog(AuditLogOptions),
@@ -278,6 +290,21 @@ pub(crate) enum Suppressions {
         #[arg(long)]
         json: bool,
     },
+}
+
+#[derive(Args)]
+pub(crate) struct EraseOptions {
+    /// Tenant id
+    pub(crate) tenant: TenantId,
+    /// Why, for the audit log
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    /// Erase without asking
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Subcommand)]

@@ -45,8 +45,18 @@ impl Client {
         path: &str,
         query: &[(&str, String)],
     ) -> Result<T, Failure> {
+        self.get_within(path, query, TIMEOUT).await
+    }
+
+    /// The same, of what may take longer.
+    pub(crate) async fn get_within<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        timeout: Duration,
+    ) -> Result<T, Failure> {
         let request = self.request(Method::GET, path).query(query);
-        self.send(request.timeout(TIMEOUT), None).await
+        self.send(request.timeout(timeout), None).await
     }
 
     /// Reads every page at `path`; `entries_of` takes a page apart into its entries and its `next_cursor`.
@@ -143,6 +153,17 @@ impl Client {
         }
         let request = self.authorized(self.http.delete(url));
         self.send(request.timeout(TIMEOUT), None).await
+    }
+
+    /// Deletes what is at `path`, which may take longer.
+    pub(crate) async fn delete_within<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        timeout: Duration,
+    ) -> Result<T, Failure> {
+        let request = self.request(Method::DELETE, path).query(query);
+        self.send(request.timeout(timeout), None).await
     }
 
     fn url(&self, path: &str) -> String {

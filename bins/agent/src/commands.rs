@@ -19,6 +19,7 @@ pub(crate) mod simulate;
 pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod suppressions;
+pub(crate) mod tenants;
 pub(crate) mod waiting;
 
 use std::{fmt, process::ExitCode};

@@ -106,6 +106,10 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             commands::suppressions::suppressions(&settings()?, what).await
         }
         Command::Alerts(what) => commands::alerts::alerts(&settings()?, what).await,
+        Command::Export { tenant, to } => {
+            commands::tenants::export(&settings()?, &tenant, to.as_deref()).await
+        }
+        Command::Erase(options) => commands::tenants::erase(&settings()?, options).await,
         Command::Waiting(options) => commands::waiting::waiting(&settings()?, options).await,
         Command::Retention {
             preview: _preview,

@@ -148,20 +148,36 @@ pub(crate) async fn watch(look: impl AsyncFn() -> Result<View, Failure>) -> Resu
 /// # Errors
 /// The answer is not yes; without a terminal there is none.
 pub(crate) fn confirm(question: impl Display) -> Result<(), Failure> {
+    match ask(question, "[y/N]")?.to_ascii_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Failure::failed("nothing was done")),
+    }
+}
+
+/// Asks for a name to be typed before what it stands for is erased.
+///
+/// # Errors
+/// Another text is typed; without a terminal there is none.
+pub(crate) fn confirm_by_typing(question: impl Display, name: &str) -> Result<(), Failure> {
+    if ask(question, &format!("Type {name} to go on:"))? == name {
+        return Ok(());
+    }
+    Err(Failure::failed("nothing was done"))
+}
+
+/// What is typed as the answer to a question.
+fn ask(question: impl Display, how: &str) -> Result<String, Failure> {
     let question = visible(&question.to_string()).into_owned();
     if !io::stdin().is_terminal() {
         return Err(Failure::BadInput(format!(
             "{question} Nothing was done: standard input is not a terminal; repeat the command with --yes"
         )));
     }
-    eprint!("{question} [y/N] ");
+    eprint!("{question} {how} ");
     let mut answer = String::new();
     let read = io::stdin().lock().read_line(&mut answer);
     read.map_err(Failure::failed)?;
-    match answer.trim().to_ascii_lowercase().as_str() {
-        "y" | "yes" => Ok(()),
-        _ => Err(Failure::failed("nothing was done")),
-    }
+    Ok(answer.trim().to_owned())
 }
 
 /// Prints a line for a person.

@@ -189,9 +189,18 @@ fn calls_to_operate() -> OpenApiRouter<App> {
         .routes(routes!(suppressions::remove))
 }
 
+/// The calls below `/api/v1` that give out or erase what is held of a person.
+fn calls_to_administer() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(tenants::erase))
+        .routes(routes!(tenants::export))
+}
+
 /// The calls below `/api/v1`.
 fn calls() -> OpenApiRouter<App> {
-    calls_to_view().merge(calls_to_operate())
+    calls_to_view()
+        .merge(calls_to_operate())
+        .merge(calls_to_administer())
 }
 
 /// The `OpenAPI` description of the API.

@@ -98,6 +98,8 @@ pub(super) fn routes() -> Router<App> {
         )
         .route("/tenants", get(tenant::search))
         .route("/tenants/{tenant_id}", get(tenant::one))
+        .route("/tenants/{tenant_id}/erase", post(tenant::erase))
+        .route("/tenants/{tenant_id}/export", get(tenant::export))
         .route(
             "/dead-letters",
             get(dead_letters::list).post(dead_letters::act),

@@ -1,16 +1,17 @@
-//! What was run for a tenant.
+//! What was run for a tenant, and what is held of one: given out, or erased.
 
 use axum::{
     Json,
     extract::{Path, Query, State, rejection::QueryRejection},
 };
-use punctual_application::ports::TenantRuns;
+use punctual_application::ports::{ErasedRecords, TenantExport, TenantRuns};
 use punctual_domain::{FeatureType, ItemId, JobId, TenantId};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{
     App, Listed, PageQuery,
+    audit::RequestActor,
     model::{PastRuns, Runs},
     problem::{AnyProblem, Problem},
 };
@@ -72,4 +73,49 @@ pub(super) async fn past_runs(
         feature_type,
         runs,
     }))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct EraseQuery {
+    /// Why, for the audit log: up to 500 characters.
+    reason: Option<String>,
+}
+
+/// Erases everything that the agent and its store hold of a tenant: runs and what they brought, dead letters, what is queued, runs or
+/// waits, and the last known preferences. It cannot be undone.
+///
+/// Keyed hashes stay, by which none of the runs until now runs again. The Config Database holds the preferences: erase the tenant there
+/// first, or they are read again. It may be repeated, also after it was interrupted.
+#[utoipa::path(delete, operation_id = "erase_tenant", path = "/tenants/{tenant_id}", params(("tenant_id" = String, Path, description = "The tenant"), EraseQuery), responses(
+    (status = 200, body = ErasedRecords, description = "The numbers of what was erased"),
+    AnyProblem
+))]
+pub(super) async fn erase(
+    State(app): State<App>,
+    RequestActor(actor): RequestActor,
+    Path(tenant_id): Path<String>,
+    query: Result<Query<EraseQuery>, QueryRejection>,
+) -> Result<Json<ErasedRecords>, Problem> {
+    let Query(EraseQuery { reason }) = query?;
+    let tenant_id = TenantId::new(&tenant_id)?;
+    let erased = app
+        .operator
+        .erase_tenant(&actor, &tenant_id, reason.as_deref());
+    Ok(Json(erased.await?))
+}
+
+/// Everything that the store holds of a tenant, by kind: `runs`, `dead_letters`, `waiting`, `kept_outputs`, `prepared_outputs` and
+/// `audit_log`.
+#[utoipa::path(get, operation_id = "export_tenant", path = "/tenants/{tenant_id}/export", params(("tenant_id" = String, Path, description = "The tenant")), responses(
+    (status = 200, body = TenantExport, description = "A list for each kind, empty where nothing is held"),
+    AnyProblem
+))]
+pub(super) async fn export(
+    State(app): State<App>,
+    RequestActor(actor): RequestActor,
+    Path(tenant_id): Path<String>,
+) -> Result<Json<TenantExport>, Problem> {
+    let tenant_id = TenantId::new(&tenant_id)?;
+    Ok(Json(app.operator.export_tenant(&actor, &tenant_id).await?))
 }

@@ -264,6 +264,11 @@ async fn every_response() {
     api.get("/health/ready").await;
     api.post("/api/v1/jobs/posts/preview", json!({"tenant_id": "ann"}))
         .await;
+    api.get("/api/v1/tenants/ann/export").await;
+    api.call("DELETE", "/api/v1/tenants/ann?reason=request%207", "")
+        .await;
+    api.get("/api/v1/tenants/ann/export").await;
+    api.get("/api/v1/audit-log?action=erase_tenant").await;
     // What is not over is sent at once, before the end.
     api.stop.cancel();
     api.get("/api/v1/events").await;
@@ -285,6 +290,7 @@ async fn every_kind_of_error() {
         "/api/v1/suppressions?cursor=x",
         "/api/v1/tenants/a%20b/runs",
         "/api/v1/tenants/ann/features/a%20b/runs",
+        "/api/v1/tenants/a%20b/export",
         "/api/v1/tenants/ann/explain",
         "/api/v1/tenants/ann/explain?job_id=posts&date=monday",
     ] {
@@ -294,6 +300,9 @@ async fn every_kind_of_error() {
     api.call("DELETE", "/api/v1/suppressions/ann@shop.example", "")
         .await;
     api.call("DELETE", "/api/v1/suppressions/ann", "").await;
+    api.call("DELETE", "/api/v1/tenants/a%20b", "").await;
+    api.call("DELETE", "/api/v1/tenants/ann?reason=a%0Ab", "")
+        .await;
     for (path, body) in [
         (
             "suppressions",

@@ -170,6 +170,20 @@ pub(super) const SUPPRESSIONS_REMOVE: &str = "\
 Examples:
   punctual-agent suppressions remove ann@shop.example";
 
+pub(super) const EXPORT: &str = "\
+Examples:
+  punctual-agent export ann
+  punctual-agent export ann --to ann.json
+
+It has what the agent's store holds; `punctual-config-service export` has the preferences.";
+
+pub(super) const ERASE: &str = "\
+Examples:
+  punctual-agent erase ann --reason 'request 4711'
+  punctual-agent erase ann --yes --json
+
+Erase the tenant in the Config Database first, or the preferences are read again. The command may be repeated.";
+
 pub(super) const AUDIT_LOG: &str = "\
 Examples:
   punctual-agent audit-log

@@ -41,6 +41,7 @@ pub(super) enum What {
     DeliversAgain,
     Acknowledged,
     Unacknowledged,
+    Erased,
     /// The batch was over.
     NotCancelled,
     /// What was discarded has been opened already, or is gone.
@@ -68,7 +69,7 @@ pub(super) struct Done {
     job: Option<JobId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     batch: Option<Uuid>,
-    /// Items, dead letters or deliveries.
+    /// Items, dead letters, deliveries or runs.
     #[serde(default)]
     count: u64,
     #[serde(default)]
@@ -160,7 +161,8 @@ impl Done {
             | What::DeliversAgain
             | What::Acknowledged
             | What::Unacknowledged
-            | What::AlertsTested => false,
+            | What::AlertsTested
+            | What::Erased => false,
         }
     }
 
@@ -224,6 +226,12 @@ impl Done {
                 "Acknowledged. It is listed as known until it changes.".to_owned()
             }
             What::Unacknowledged => "The acknowledgement is withdrawn.".to_owned(),
+            What::Erased => format!(
+                "The tenant is erased here: {} with an outcome, {} of open batches, {}.",
+                amount(*count, "run"),
+                amount(*left, "item"),
+                amount(self.batches, "dead letter")
+            ),
             What::NotCancelled => "The batch is over: nothing was cancelled.".to_owned(),
             What::NotReopened => {
                 "Nothing was reopened: those dead letters are open already, or gone.".to_owned()

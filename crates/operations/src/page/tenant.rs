@@ -4,8 +4,12 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::{
-    extract::{Path, Query, State, rejection::QueryRejection},
-    http::HeaderMap,
+    Form, Json,
+    extract::{
+        Path, Query, State,
+        rejection::{FormRejection, QueryRejection},
+    },
+    http::{HeaderMap, header},
     response::{IntoResponse, Redirect, Response},
 };
 use chrono::{DateTime, NaiveDate, Utc};
@@ -17,8 +21,13 @@ use punctual_domain::{JobConfig, OrganizationId, Origin, TenantId, Work, Zone};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{App, Live, Pager, PagerQuery, Visitor, render, render_wrong, utc};
-use crate::problem::Problem;
+use super::{
+    App, Live, Pager, PagerQuery, Visitor,
+    answer::{Done, What},
+    confirm::Confirm,
+    render, render_wrong, utc,
+};
+use crate::{audit::RequestActor, problem::Problem};
 
 const MAX_NEXT_RUNS: usize = 5;
 const RUNS_PER_PAGE: u32 = 15;
@@ -136,6 +145,66 @@ pub(super) async fn one(
         typed,
     };
     render_wrong(&page, wrong)
+}
+
+#[derive(Deserialize)]
+pub(super) struct EraseForm {
+    #[serde(default)]
+    reason: String,
+    /// Set once it has been asked.
+    #[serde(default)]
+    confirmed: String,
+}
+
+/// Everything that is held of the tenant, as a file.
+pub(super) async fn export(
+    State(app): State<App>,
+    _visitor: Visitor,
+    RequestActor(actor): RequestActor,
+    Path(tenant): Path<String>,
+) -> Result<Response, Problem> {
+    let tenant = TenantId::new(&tenant)?;
+    let export = app.operator.export_tenant(&actor, &tenant).await?;
+    // Ids have no characters that need escaping there.
+    let file = format!("attachment; filename=\"{tenant}.json\"");
+    Ok(([(header::CONTENT_DISPOSITION, file)], Json(export)).into_response())
+}
+
+/// Asks, and erases what is held of the tenant.
+pub(super) async fn erase(
+    State(app): State<App>,
+    visitor: Visitor,
+    RequestActor(actor): RequestActor,
+    Path(tenant): Path<String>,
+    form: Result<Form<EraseForm>, FormRejection>,
+) -> Result<Response, Problem> {
+    let Form(EraseForm { reason, confirmed }) = form?;
+    let tenant = TenantId::new(&tenant)?;
+    if confirmed.is_empty() {
+        let question = format!("Erase everything that is held of tenant {tenant}?");
+        let ask = Confirm::new(visitor, question, format!("Erase {tenant}"))
+            .note(
+                "Runs with their results, dead letters, what is queued, runs or waits, and the last known preferences are \
+                 erased. This cannot be undone.",
+            )
+            .note(
+                "Erase the tenant in the Config Database first, or the preferences are read again. What was delivered is with \
+                 those who received it.",
+            )
+            .sends("post", format!("/tenants/{tenant}/erase"))
+            .field("confirmed", "yes")
+            .field("reason", reason)
+            .back(format!("/tenants/{tenant}"));
+        return Ok(ask.page()?.into_response());
+    }
+    let erased = app.operator.erase_tenant(&actor, &tenant, Some(&reason));
+    let erased = erased.await?;
+    let done = Done::new(What::Erased)
+        .count(erased.runs as usize)
+        .left(erased.items as usize)
+        .batches(erased.dead_letters as usize);
+    // Not back to the page of the tenant: its address has the id.
+    Ok(done.then("/tenants"))
 }
 
 impl TenantJob {

@@ -811,3 +811,38 @@ async fn after_the_last_of_a_later_page_the_list_begins_anew() {
         .lacks("No dead letters match")
         .lacks(&format!("name=\"cursor\" value=\"{cursor}\""));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_is_erased_after_a_question_and_given_out_as_a_file() {
+    let mut visit = Visit::new();
+    visit.fail("ann bob").await;
+    let page = visit.open("/tenants/ann").await;
+    page.has("Export everything as JSON")
+        .has("action=\"/tenants/ann/erase\"");
+    let export = visit.open("/tenants/ann/export").await;
+    export.has("\"dead_letters\":[{");
+    let reason = [("reason", "request 4711")];
+    let asked = visit.submit("/tenants/ann/erase", &reason).await;
+    asked
+        .has("Erase everything that is held of tenant ann?")
+        .has("cannot be undone")
+        .has("change nothing");
+    assert_eq!(asked.field("reason"), "request 4711");
+    visit
+        .open("/tenants/ann/export")
+        .await
+        .has("\"dead_letters\":[{");
+    let confirmed = [&reason[..], &[("confirmed", "yes")]].concat();
+    let done = visit.submit("/tenants/ann/erase", &confirmed).await;
+    done.has(
+        "The tenant is erased here: 1 run with an outcome, 0 items of open batches, 1 dead letter.",
+    );
+    let export = visit.open("/tenants/ann/export").await;
+    export.lacks("ann").has("\"dead_letters\":[]");
+    visit
+        .open("/tenants/bob/export")
+        .await
+        .has("\"dead_letters\":[{");
+    let log = visit.open("/audit-log").await;
+    log.has("erase_tenant").has("request 4711").lacks("ann");
+}
