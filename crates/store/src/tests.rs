@@ -1070,4 +1070,5 @@ mod on_a_server;
 mod plans;
 mod provider_batches;
 mod retention;
+mod tenant_records;
 mod waiting;

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::{App, Choice, Live, Pager, PagerQuery, Problem, ROWS_PER_PAGE, Visitor, render};
 
 /// The actions there are.
-const ACTIONS: [&str; 14] = [
+const ACTIONS: [&str; 16] = [
     "pause",
     "resume",
     "trigger",
@@ -26,6 +26,8 @@ const ACTIONS: [&str; 14] = [
     "unacknowledge",
     "suppress",
     "unsuppress",
+    "erase_tenant",
+    "export_tenant",
     "sign_out",
 ];
 

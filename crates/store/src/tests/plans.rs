@@ -324,3 +324,40 @@ async fn items_that_wait_are_found_by_an_index_however_many_there_are() {
         );
     }
 }
+
+#[tokio::test]
+async fn what_is_erased_is_found_without_looking_through_all_that_is_stored() {
+    use crate::{erased, tenant_records};
+    let (_folder, store) = in_file().await;
+    for (sql, terms) in [
+        (erased::KNOWN, "e USING PRIMARY KEY (hash=?)"),
+        (
+            tenant_records::ROWS,
+            "c USING INTEGER PRIMARY KEY (rowid=?)",
+        ),
+        (
+            tenant_records::LOOK,
+            "m USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
+        ),
+        (
+            tenant_records::LEFT_RESULTS,
+            "r USING PRIMARY KEY (run=? AND tenant_id=?)",
+        ),
+        (
+            tenant_records::REMOVE_SKIPPED,
+            "skipped_items_of_tenant (tenant_id=?",
+        ),
+        (
+            tenant_records::REMOVE_LETTERS,
+            "dead_letters_of_tenant (tenant_id=?",
+        ),
+        (
+            tenant_records::REFERRED,
+            "r USING PRIMARY KEY (run>? AND run<?)",
+        ),
+    ] {
+        let steps = plan(&store, sql).await;
+        let by_index = steps.iter().any(|step| step.contains(terms));
+        assert!(by_index, "{terms}\n{sql}\n{steps:#?}");
+    }
+}

@@ -852,3 +852,49 @@ async fn a_file_that_becomes_shorter_while_it_is_read_back_is_no_whole_snapshot(
     let error = pages.collect().await.unwrap_err();
     assert!(error.to_string().contains("end of file"), "{error}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_who_is_forgotten_is_in_no_file_and_all_others_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = "2026-03-01T08:00:00Z";
+    let loud = || Some(json!({"enabled": true, "frequency": "daily", "note": "loud"}));
+    let calm = || Some(json!({"enabled": true, "frequency": "daily"}));
+    let pages = vec![
+        vec![changed("t001", loud(), at), changed("t009", calm(), at)],
+        vec![changed("t010", calm(), at)],
+    ];
+    let mut inner = then_changes(answering(vec![Ok(snapshot(3))]), pages);
+    inner.expect_forget().times(1).returning(|_| Ok(()));
+    let known = around(inner, &folder, "server");
+    let cursor = whole(&known).await.unwrap().cursor;
+    let wait = Duration::ZERO;
+    let page = known.changes(&feature(), &cursor, wait).await.unwrap();
+    let path = folder::path(&folder.path().join("new"), &feature());
+    let text = || std::fs::read_to_string(&path).unwrap();
+    assert!(text().contains("t001") && text().contains("loud"));
+
+    let [first, ninth, tenth] = ["t001", "t009", "t010"].map(|id| TenantId::new(id).unwrap());
+    known.forget(&first).await.unwrap();
+    assert!(!text().contains("t001") && !text().contains("loud"));
+    // Changes go on in the new file.
+    known.changes(&feature(), &page.cursor, wait).await.unwrap();
+    let (tenants, damage) = kept(&path).await.unwrap().unwrap();
+    assert_eq!(tenants, ["t000", "t002", "t009", "t010"]);
+    assert_eq!(damage, None);
+    drop(known);
+
+    // Also for one that has started from the disk, and knows where the records stand.
+    let mut inner = answering(vec![Err(down())]);
+    inner.expect_forget().returning(|_| Ok(()));
+    let known = around(inner, &folder, "server");
+    assert_eq!(whole(&known).await.unwrap().records.len(), 4);
+    known.forget(&ninth).await.unwrap();
+    assert!(!text().contains("t009"));
+    let both = [ninth, tenth.clone()];
+    let found = known.preferences(&feature(), &both).await.unwrap();
+    assert_eq!(found.keys().collect::<Vec<_>>(), [&tenth]);
+    // Nothing is known of this one, and nothing is written.
+    let before = text();
+    known.forget(&first).await.unwrap();
+    assert_eq!(text(), before);
+}

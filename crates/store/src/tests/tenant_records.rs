@@ -1,0 +1,571 @@
+//! Erasing a tenant, on both databases: the suite of the port, that nothing is left of what was held, and that others neither lose a run
+//! nor have one twice, whenever it comes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use punctual_application::{
+    ports::{
+        Attempts, AuditEntry, BatchReader, BatchStore, ChunkQueue, ClaimLimits, ClaimedChunk,
+        Clock, Deliveries, NewPrepared, NewRequest, OperatorStore, Page, PreparedWork,
+        ResultFilter, Settled, Settlement, Stage, SystemClock, TenantRecords, WaitingChange,
+        WaitingItem, WaitingItems, WorkQueue,
+    },
+    testing::contract,
+};
+use punctual_domain::{
+    BatchStatus, Delivery, FailureKind, Fingerprint, ItemId, ItemResult, ItemStatus, NewBatch,
+    Progress, PurposeId, TenantId, Waiting,
+};
+use serde_json::json;
+use uuid::Uuid;
+
+#[cfg(feature = "postgres")]
+use super::database;
+use super::{batch, claimant, firing, in_file, items, succeeded};
+use crate::{
+    Store,
+    driver::{STATEMENTS, values},
+};
+
+on_both! {
+    keeps_the_contract_of_tenant_records
+    nothing_is_left_of_a_tenant_who_was_erased
+    erasing_amid_work_loses_and_repeats_nothing_of_others
+    two_erasures_at_one_time_leave_neither_tenant
+    a_preference_that_others_have_stays
+    claims_ask_for_erased_runs_only_where_there_are_any
+}
+
+async fn keeps_the_contract_of_tenant_records(store: Store) {
+    contract::tenant_records(&store, &store).await;
+}
+
+/// Part of every text that is stored for the tenant.
+const CANARY: &str = "canary";
+
+fn tenant() -> TenantId {
+    TenantId::new("canary-bird").unwrap()
+}
+
+fn item() -> ItemId {
+    (&tenant()).into()
+}
+
+/// A result of the tenant with the canary wherever there is room for it.
+fn result(status: ItemStatus, now: DateTime<Utc>) -> ItemResult {
+    ItemResult {
+        item_id: item(),
+        status,
+        failure_kind: (status == ItemStatus::Failed).then_some(FailureKind::Handler),
+        attempts: 1,
+        preference: Some(std::sync::Arc::new(json!({"overrides": {"tone": CANARY}}))),
+        output: (status == ItemStatus::Succeeded).then(|| json!({"text": CANARY})),
+        error: (status != ItemStatus::Succeeded).then(|| format!("no {CANARY}")),
+        started_at: now,
+        finished_at: Some(now),
+        waiting: None,
+    }
+}
+
+/// A batch of the tenant and others, queued, and claimed under the token that is returned.
+async fn claimed(store: &Store, job: &str, now: DateTime<Utc>) -> (NewBatch, Uuid) {
+    let all: Vec<ItemId> = items(0..2).into_iter().chain([item()]).collect();
+    let mut new = batch(job, now, &all, 10);
+    new.deliver_to = vec![Delivery::Sink("warehouse".into())];
+    store.enqueue(firing(vec![new.clone()]), now).await.unwrap();
+    let claimant = claimant();
+    store.claim(&new.chunks[0], claimant, now).await.unwrap();
+    (new, claimant.token)
+}
+
+/// Stores something of the tenant wherever it can stand.
+async fn store_canaries(store: &Store, now: DateTime<Utc>) {
+    let purpose = PurposeId::new("write").unwrap();
+    // One failed, and its delivery has come as far as the tenant; one has succeeded; one was skipped.
+    for (job, status) in [
+        ("failed", ItemStatus::Failed),
+        ("succeeded", ItemStatus::Succeeded),
+        ("skipped", ItemStatus::Skipped),
+    ] {
+        let (new, token) = claimed(store, job, now).await;
+        let mut results = vec![result(status, now)];
+        results.extend(
+            items(0..2)
+                .iter()
+                .map(|one| succeeded(one, json!("fine"), now)),
+        );
+        let committed = store.commit(&new.chunks[0], token, &results).await.unwrap();
+        assert!(committed.finished);
+        let first = ResultFilter {
+            batch_id: new.batch_id,
+            status: None,
+        };
+        let page = Page {
+            cursor: None,
+            limit: 1,
+        };
+        let (_, cursor) = store.results(&first, &page).await.unwrap();
+        let cursor = cursor.unwrap();
+        let lease = TimeDelta::minutes(1);
+        let taken = store.take(now, lease, &[]).await.unwrap().unwrap();
+        if job == "failed" {
+            assert!(cursor.ends_with("canary-bird"), "{cursor}");
+            assert!(store.advance(&taken, Some(cursor), now).await.unwrap());
+            let taken = store.take(now, lease, &[]).await.unwrap().unwrap();
+            let reason = "refused the result of canary-bird";
+            assert!(store.postpone(&taken, None, reason).await.unwrap());
+        } else {
+            assert!(store.advance(&taken, None, now).await.unwrap());
+        }
+    }
+    // One waits.
+    let (new, token) = claimed(store, "waits", now).await;
+    let mut waiting = Waiting::until(now + TimeDelta::hours(1));
+    waiting.state = json!({"request": CANARY});
+    let call_id = Uuid::new_v4();
+    let waits = WaitingItem {
+        call_id,
+        item_id: item(),
+        purpose_id: purpose.clone(),
+        stage: Stage::Only,
+        attempts: Attempts::default(),
+        preference: Some(std::sync::Arc::new(json!({"tone": CANARY}))),
+        started_at: now,
+        since: now,
+        waiting,
+    };
+    store
+        .begin_waiting(&new.chunks[0], token, &[waits])
+        .await
+        .unwrap();
+    let change = WaitingChange {
+        progress: Some(Progress {
+            note: format!("half of the {CANARY}"),
+            at: now,
+        }),
+        ..WaitingChange::default()
+    };
+    assert!(store.keep_waiting(call_id, &change).await.unwrap());
+    // One runs, alone, and has been prepared and written.
+    let (new, token) = claimed(store, "runs", now).await;
+    let chunk = &new.chunks[0];
+    store
+        .record_running(chunk, token, &item(), now)
+        .await
+        .unwrap();
+    assert!(
+        store
+            .mark_poison_candidate(chunk, token, &item())
+            .await
+            .unwrap()
+    );
+    let output = json!({"draft": CANARY});
+    let kept = store.keep_output(chunk, token, &item(), &purpose, &output);
+    assert!(kept.await.unwrap());
+    let prepared = NewPrepared {
+        fingerprint: Fingerprint::new([1; 16]),
+        work: PreparedWork::Output(output.clone()),
+        at: now,
+    };
+    let kept = store.keep_prepared(chunk, token, &item(), &prepared);
+    assert!(kept.await.unwrap());
+    // One is queued, and operators have asked for it.
+    let all: Vec<ItemId> = [item()].into_iter().chain(items(0..2)).collect();
+    store
+        .enqueue(firing(vec![batch("queued", now, &all, 10)]), now)
+        .await
+        .unwrap();
+    let entry = AuditEntry {
+        at: now,
+        by: "api".into(),
+        action: "preview".into(),
+        subject: "canary-bird".into(),
+        detail: "a dry run for canary-bird".into(),
+    };
+    store.record(&entry).await.unwrap();
+    for (scope, key) in [
+        ("trigger queued", "canary-bird"),
+        ("trigger queued", "other"),
+    ] {
+        let new = NewRequest {
+            scope: scope.into(),
+            key: key.into(),
+            fingerprint: "hash".into(),
+        };
+        let request = store.request(&new, now).await.unwrap();
+        let answer = Some(json!({"left_out": ["canary-bird"]}));
+        store.answer(request.id, answer).await.unwrap();
+    }
+}
+
+/// Everything that stands in the tables, as text.
+async fn tables(store: &Store) -> Vec<(String, String)> {
+    let names = if store.database.is_shared() {
+        "SELECT tablename::text FROM pg_tables WHERE schemaname = 'punctual' ORDER BY 1"
+    } else {
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY 1"
+    };
+    let names: Vec<String> = store.database.fetch(names, values![]).await.unwrap();
+    let mut all = Vec::new();
+    for name in names {
+        let rows = if store.database.is_shared() {
+            format!("SELECT CAST(t AS TEXT) FROM @{name} t")
+        } else {
+            let columns = "SELECT name FROM pragma_table_info($1)";
+            let columns = store.database.fetch(columns, values![&*name]);
+            let columns: Vec<String> = columns.await.unwrap();
+            let columns: Vec<String> = columns
+                .iter()
+                .map(|column| {
+                    format!(
+                        "coalesce(CASE typeof(\"{column}\") WHEN 'blob' THEN hex(\"{column}\") \
+                         ELSE CAST(\"{column}\" AS TEXT) END, '')"
+                    )
+                })
+                .collect();
+            format!("SELECT {} FROM {name}", columns.join(" || ' ' || "))
+        };
+        let rows: Vec<String> = store.database.fetch(&rows, values![]).await.unwrap();
+        all.extend(rows.into_iter().map(|row| (name.clone(), row)));
+    }
+    all
+}
+
+async fn nothing_is_left_of_a_tenant_who_was_erased(store: Store) {
+    let now = "2026-11-27T12:00:00Z".parse().unwrap();
+    store_canaries(&store, now).await;
+    let found: BTreeSet<String> = tables(&store)
+        .await
+        .into_iter()
+        .filter(|(_, row)| row.contains(CANARY))
+        .map(|(table, _)| table)
+        .collect();
+    for table in [
+        "audit_log",
+        "chunk_messages",
+        "chunks",
+        "dead_letters",
+        "deliveries",
+        "kept_outputs",
+        "preferences",
+        "prepared_outputs",
+        "requests",
+        "results",
+        "running_items",
+        "skipped_items",
+        "waiting_items",
+    ] {
+        assert!(found.contains(table), "{table} has no canary: {found:?}");
+    }
+    let export = store.export(&tenant()).await.unwrap();
+    for kind in [
+        "runs",
+        "dead_letters",
+        "waiting",
+        "kept_outputs",
+        "prepared_outputs",
+        "audit_log",
+    ] {
+        assert!(!export.0[kind].is_empty(), "{kind}: {export:?}");
+    }
+    let erased = store.erase(&tenant(), now).await.unwrap();
+    assert_eq!((erased.runs, erased.items, erased.dead_letters), (2, 3, 1));
+    for (table, row) in tables(&store).await {
+        assert!(!row.contains(CANARY), "{table}: {row}");
+    }
+    let export = store.export(&tenant()).await.unwrap();
+    assert!(export.0.values().all(Vec::is_empty), "{export:?}");
+    // What was delivered as far as the tenant goes on with the others.
+    let sql = "SELECT d.batch_id, d.position FROM @deliveries d WHERE d.position IS NOT NULL";
+    let left: Vec<(String, String)> = store.database.fetch(sql, values![]).await.unwrap();
+    let [(batch_id, cursor)] = left.as_slice() else {
+        panic!("{left:?}");
+    };
+    let rest = ResultFilter {
+        batch_id: batch_id.parse().unwrap(),
+        status: None,
+    };
+    let page = Page {
+        cursor: Some(cursor.clone()),
+        limit: 10,
+    };
+    let (rest, _) = store.results(&rest, &page).await.unwrap();
+    let rest: Vec<ItemId> = rest.into_iter().map(|one| one.result.item_id).collect();
+    assert_eq!(rest, items(0..2));
+}
+
+/// What was deleted stays in the free pages of a file until they are used again.
+#[tokio::test]
+async fn the_bytes_of_the_file_have_nothing_of_the_tenant_after_a_vacuum() {
+    let (folder, store) = in_file().await;
+    let now = "2026-11-27T12:00:00Z".parse().unwrap();
+    store_canaries(&store, now).await;
+    store.erase(&tenant(), now).await.unwrap();
+    let url = super::url(&folder, "new/folder/punctual.db");
+    let connection = <sqlx::SqliteConnection as sqlx::Connection>::connect(&url);
+    let mut connection = connection.await.unwrap();
+    for sql in ["VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"] {
+        let done = sqlx::query(sql).fetch_all(&mut connection).await;
+        done.unwrap();
+    }
+    let files = std::fs::read_dir(folder.path().join("new/folder")).unwrap();
+    for file in files {
+        let path = file.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        let found = bytes
+            .windows(CANARY.len())
+            .any(|part| part == CANARY.as_bytes());
+        assert!(!found, "{}", path.display());
+    }
+}
+
+/// Numbers that look random and are the same each time.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, most: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (self.0 >> 33) as usize % most
+    }
+}
+
+/// What workers hold, and how often each item has been given and stored.
+#[derive(Default)]
+struct Work {
+    claims: Vec<(ClaimedChunk, Vec<ItemId>)>,
+    waiting: Vec<(Uuid, ItemId)>,
+    stored: BTreeMap<ItemId, usize>,
+}
+
+impl Work {
+    /// Claims, ends, lets wait or completes something.
+    async fn step(
+        &mut self,
+        store: &Store,
+        process: Uuid,
+        random: &mut Numbers,
+        now: DateTime<Utc>,
+    ) {
+        if self.claims.is_empty() || random.below(4) == 0 {
+            let mut limits = ClaimLimits::new(10_000);
+            limits.begin(BTreeMap::new());
+            let found = store.claim_next(process, &limits, now).await.unwrap();
+            let given = found.into_iter().map(|one| {
+                let items = one.claim.items.clone();
+                (one, items)
+            });
+            self.claims.extend(given);
+        }
+        if !self.waiting.is_empty() && (self.claims.is_empty() || random.below(3) == 0) {
+            let (call_id, item_id) = self.waiting.swap_remove(random.below(self.waiting.len()));
+            let end = Settlement::End(Box::new(succeeded(&item_id, json!("late"), now)));
+            let settled = store.settle_calls(&[(call_id, end)], now).await.unwrap();
+            if settled == [Settled::Taken] {
+                *self.stored.entry(item_id).or_default() += 1;
+            }
+            return;
+        }
+        if self.claims.is_empty() {
+            return;
+        }
+        let place = random.below(self.claims.len());
+        let (claimed, left) = &mut self.claims[place];
+        let (chunk, token) = (&claimed.chunk, claimed.token);
+        let some: Vec<ItemId> = left.drain(..left.len().min(1 + random.below(2))).collect();
+        let mut is_over = left.is_empty();
+        match random.below(5) {
+            // The worker gives the rest back.
+            0 => {
+                store.release(chunk, token, None).await.unwrap();
+                is_over = true;
+            }
+            1 => {
+                let waits = some.iter().map(|item_id| WaitingItem {
+                    call_id: Uuid::new_v4(),
+                    item_id: item_id.clone(),
+                    purpose_id: PurposeId::new("render").unwrap(),
+                    stage: Stage::Only,
+                    attempts: Attempts::default(),
+                    preference: None,
+                    started_at: now,
+                    since: now,
+                    waiting: Waiting::until(now + TimeDelta::hours(1)),
+                });
+                let waits: Vec<WaitingItem> = waits.collect();
+                let begun = store.begin_waiting(chunk, token, &waits).await.unwrap();
+                if begun.claimed {
+                    let calls = waits.into_iter().map(|one| (one.call_id, one.item_id));
+                    self.waiting.extend(calls);
+                }
+                is_over |= !begun.claimed || begun.finished;
+            }
+            _ => {
+                let results: Vec<ItemResult> = some
+                    .iter()
+                    .map(|item_id| succeeded(item_id, json!("done"), now))
+                    .collect();
+                let committed = store.commit(chunk, token, &results).await.unwrap();
+                if committed.claimed {
+                    assert_eq!(committed.taken, results.len(), "{}", chunk.chunk_id);
+                    for item_id in some {
+                        *self.stored.entry(item_id).or_default() += 1;
+                    }
+                }
+                is_over |= !committed.claimed || committed.finished;
+            }
+        }
+        if is_over {
+            let (claimed, _) = self.claims.swap_remove(place);
+            store
+                .finish(&claimed.chunk, claimed.token, now)
+                .await
+                .unwrap();
+            store
+                .release(&claimed.chunk, claimed.token, None)
+                .await
+                .unwrap();
+        }
+    }
+}
+
+async fn erasing_amid_work_loses_and_repeats_nothing_of_others(store: Store) {
+    let now = SystemClock.now();
+    for seed in 0..30 {
+        let mut random = Numbers(seed * 7_919 + 13);
+        let all: Vec<ItemId> = (0..9)
+            .map(|n| ItemId::new(format!("s{seed}-{n}")).unwrap())
+            .collect();
+        // Two batches of one run share items.
+        let due = now - TimeDelta::minutes(seed as i64);
+        let batches = [
+            batch("a", due, &all[..6], 3),
+            batch("a", due - TimeDelta::seconds(1), &all[3..], 4),
+        ];
+        let [first, mut second] = batches;
+        for chunk in &mut second.chunks {
+            chunk.occurrence = first.chunks[0].occurrence;
+        }
+        let ids = [first.batch_id, second.batch_id];
+        store
+            .enqueue(firing(vec![first, second]), now)
+            .await
+            .unwrap();
+        let process = Uuid::new_v4();
+        let mut work = Work::default();
+        let erased: Vec<&ItemId> = vec![&all[random.below(9)], &all[random.below(9)]];
+        let mut steps = [random.below(12), random.below(25)];
+        steps.sort_unstable();
+        for step in 0..400 {
+            for (when, tenant) in steps.iter().zip(&erased) {
+                if *when == step {
+                    let tenant = TenantId::new(tenant.as_str()).unwrap();
+                    TenantRecords::erase(&store, &tenant, now).await.unwrap();
+                }
+            }
+            work.step(&store, process, &mut random, now).await;
+        }
+        for batch_id in ids {
+            let batch = store.batch(batch_id).await.unwrap().unwrap();
+            assert_eq!(batch.status, BatchStatus::Completed, "{seed}: {batch:?}");
+            assert_eq!(batch.processed(), batch.total, "{seed}: {batch:?}");
+        }
+        for item_id in all.iter().filter(|item_id| !erased.contains(item_id)) {
+            assert_eq!(work.stored.get(item_id), Some(&1), "{seed}: {item_id}");
+        }
+        let sql = "SELECT count(*) FROM @results WHERE tenant_id = $1";
+        for item_id in &all {
+            let rows = store.database.fetch_optional(sql, values![item_id]).await;
+            let rows: Option<i64> = rows.unwrap();
+            let expected = i64::from(!erased.contains(&item_id));
+            assert_eq!(rows, Some(expected), "{seed}: {item_id}");
+        }
+    }
+}
+
+async fn two_erasures_at_one_time_leave_neither_tenant(store: Store) {
+    let now = SystemClock.now();
+    let all = items(0..40);
+    for number in 0..5 {
+        let new = batch("a", now - TimeDelta::minutes(number), &all, 10);
+        store.enqueue(firing(vec![new]), now).await.unwrap();
+    }
+    let tenants = [3, 5, 7].map(|n| TenantId::new(format!("t{n}")).unwrap());
+    let erasures = tenants.clone().map(|tenant| {
+        let store = store.clone();
+        tokio::spawn(async move { store.erase(&tenant, now).await.unwrap() })
+    });
+    for erasure in erasures {
+        assert_eq!(erasure.await.unwrap().items, 5);
+    }
+    for (table, row) in tables(&store).await {
+        for tenant in &tenants {
+            assert!(!row.contains(&format!("\"{tenant}\"")), "{table}: {row}");
+        }
+    }
+    let sql = "SELECT min(total), max(total) FROM @batches";
+    let totals = store.database.fetch_optional(sql, values![]).await.unwrap();
+    assert_eq!(totals, Some((37_i64, 37_i64)));
+}
+
+async fn a_preference_that_others_have_stays(store: Store) {
+    let now = SystemClock.now();
+    let shared = std::sync::Arc::new(json!({"tone": "shared"}));
+    let own = std::sync::Arc::new(json!({"tone": "own"}));
+    let mut number = 0;
+    let mut run = async |item_id: &ItemId, preference: &std::sync::Arc<serde_json::Value>| {
+        number += 1;
+        let one = std::slice::from_ref(item_id);
+        let new = batch("a", now - TimeDelta::minutes(number), one, 10);
+        store.enqueue(firing(vec![new.clone()]), now).await.unwrap();
+        let claimant = claimant();
+        store.claim(&new.chunks[0], claimant, now).await.unwrap();
+        let result = ItemResult {
+            preference: Some(preference.clone()),
+            ..succeeded(item_id, json!(1), now)
+        };
+        let committed = store.commit(&new.chunks[0], claimant.token, &[result]);
+        assert_eq!(committed.await.unwrap().taken, 1);
+    };
+    let [ann, bob] = ["ann", "bob"].map(|id| ItemId::new(id).unwrap());
+    run(&ann, &shared).await;
+    run(&bob, &shared).await;
+    run(&ann, &own).await;
+    let tenant = TenantId::new("ann").unwrap();
+    store.erase(&tenant, now).await.unwrap();
+    let sql = "SELECT content FROM @preferences";
+    let left: Vec<String> = store.database.fetch(sql, values![]).await.unwrap();
+    assert_eq!(left, [shared.to_string()]);
+    // It is stored anew when it comes again, although this process had stored it before.
+    run(&bob, &own).await;
+    let left: Vec<String> = store.database.fetch(sql, values![]).await.unwrap();
+    assert_eq!(left.len(), 2, "{left:?}");
+}
+
+async fn claims_ask_for_erased_runs_only_where_there_are_any(store: Store) {
+    let now = SystemClock.now();
+    let mut statements = Vec::new();
+    for number in 0..2 {
+        let new = batch("a", now - TimeDelta::minutes(number), &items(0..3), 10);
+        store.enqueue(firing(vec![new.clone()]), now).await.unwrap();
+        let (chunk, claimant) = (&new.chunks[0], claimant());
+        let before = STATEMENTS.get();
+        store.claim(chunk, claimant, now).await.unwrap();
+        let claimed = STATEMENTS.get() - before;
+        let results: Vec<ItemResult> = items(0..3)
+            .iter()
+            .map(|one| succeeded(one, json!(1), now))
+            .collect();
+        store.commit(chunk, claimant.token, &results).await.unwrap();
+        statements.push(claimed);
+        if number == 0 {
+            let gone = TenantId::new("t0").unwrap();
+            store.erase(&gone, now).await.unwrap();
+        }
+    }
+    // The key, and the hashes.
+    assert_eq!(statements[1], statements[0] + 2, "{statements:?}");
+}
