@@ -17,7 +17,7 @@ use crate::{
     project::Project,
 };
 
-/// Every named place, apart from those of jobs with two purposes, which `then` has.
+/// Every named place, apart from those of jobs with two purposes, which `then` has, and of erasures.
 const POINTS: [&str; 10] = [
     "enqueue-before-commit",
     "enqueue-after-commit",
@@ -183,6 +183,51 @@ async fn dies_at_every_point(store_url: impl AsyncFn() -> Option<String>) {
         bench.assert_delivered(point).await;
         assert!(agent.terminate().success());
     }
+}
+
+/// An erasure that was interrupted is asked for again, and all others are as they were.
+async fn dies_amid_an_erasure(store_url: impl AsyncFn() -> Option<String>) {
+    for point in ["erase-before-commit", "erase-after-commit"] {
+        let bench = Bench::new(store_url().await);
+        let agent = Agent::start(bench.command(Some(&format!("{point}=1*return"))));
+        bench.assert_whole(&agent, point).await;
+        let erase = format!("{}/api/v1/tenants/t05", agent.api());
+        let erased = reqwest::Client::new().delete(erase).send().await;
+        assert!(erased.is_err(), "{point}: nobody is left to answer");
+        assert_eq!(agent.ended().signal(), Some(6), "it dies at {point}");
+        let agent = Agent::start(bench.command(None));
+        let none = json!({});
+        agent
+            .call(Method::DELETE, "/api/v1/tenants/t05", &none)
+            .await;
+        let export = agent.get("/api/v1/tenants/t05/export").await;
+        let lists = export.as_object().unwrap();
+        assert!(lists.values().all(|list| *list == json!([])), "{export}");
+        let mut left = 0;
+        for batch in agent.all("/api/v1/batches", "batches").await {
+            let progress = &batch["progress"];
+            assert_eq!(progress["processed"], progress["total"], "{point}: {batch}");
+            let id = batch["batch_id"].as_str().unwrap();
+            let results = format!("/api/v1/batches/{id}/results");
+            left += agent.all(&results, "results").await.len();
+        }
+        assert_eq!(left, TENANTS - 1, "{point}");
+        assert!(agent.terminate().success());
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_whole_after_death_amid_an_erasure() {
+    dies_amid_an_erasure(async || None).await;
+}
+
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
+#[tokio::test]
+async fn postgresql_is_whole_after_death_amid_an_erasure() {
+    dies_amid_an_erasure(async || Some(database().await)).await;
 }
 
 #[tokio::test]

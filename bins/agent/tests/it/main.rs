@@ -24,6 +24,7 @@ mod digest;
 mod doors;
 #[cfg(any(feature = "nats", feature = "temporal"))]
 mod engines;
+mod erase;
 mod failures;
 mod health;
 mod kill;
