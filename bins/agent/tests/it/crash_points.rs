@@ -193,7 +193,7 @@ async fn dies_amid_an_erasure(store_url: impl AsyncFn() -> Option<String>) {
         bench.assert_whole(&agent, point).await;
         let erase = format!("{}/api/v1/tenants/t05", agent.api());
         let erased = reqwest::Client::new().delete(erase).send().await;
-        assert!(erased.is_err(), "{point}: nobody is left to answer");
+        assert!(erased.is_err(), "{point}: the agent has died");
         assert_eq!(agent.ended().signal(), Some(6), "it dies at {point}");
         let agent = Agent::start(bench.command(None));
         let none = json!({});

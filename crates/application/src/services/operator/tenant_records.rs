@@ -13,8 +13,8 @@ const SHOWN: usize = 60;
 /// Characters of the hash that stands for a tenant.
 const HASH_LENGTH: usize = 16;
 
-/// What stands for a tenant in the audit log: the first half of the BLAKE3 hash of the id, by which whoever knows the id finds the
-/// entry.
+/// What stands for a tenant in the audit log: the first 16 digits of the BLAKE3 hash of the id, by which the caller who knows the id finds
+/// the entry.
 #[must_use]
 pub fn hash_of_tenant(tenant_id: &TenantId) -> String {
     let hash = blake3::hash(tenant_id.as_str().as_bytes()).to_hex();

@@ -187,7 +187,7 @@ async fn a_batch_ends_with_the_last_item_that_is_left<S: Store>(tested: &Tested<
     let late = [result(&gone, ItemStatus::Succeeded)];
     assert_eq!(commit(*store, chunk, token, &late).await, 0);
 
-    // One that has nobody else ends, too.
+    // One that has no other item ends, too.
     let alone = batch(
         "daily 09:00 UTC",
         "2028-01-05T09:00:00Z",
@@ -204,7 +204,7 @@ async fn a_batch_ends_with_the_last_item_that_is_left<S: Store>(tested: &Tested<
 fn waits(item: &ItemId, call_id: Uuid) -> WaitingItem {
     let since = at("2026-03-01T09:00:05Z");
     let mut waiting = Waiting::until(since + chrono::TimeDelta::hours(1));
-    waiting.state = json!({"told": item.as_str()});
+    waiting.state = json!({"sent": item.as_str()});
     WaitingItem {
         call_id,
         item_id: item.clone(),
