@@ -113,7 +113,8 @@ const ITEMS_WITH_RESULTS: &str = "SELECT r.tenant_id FROM @results r
 const FORGET_WAITING: &str = "DELETE FROM @waiting_items
      WHERE run = (SELECT c.run FROM @chunks c WHERE c.chunk = $1) AND chunk = $1";
 
-pub(crate) const REPLACE_MESSAGE: &str = "INSERT INTO @chunk_messages (chunk, message) VALUES ($1, $2)
+pub(crate) const REPLACE_MESSAGE: &str =
+    "INSERT INTO @chunk_messages (chunk, message) VALUES ($1, $2)
      ON CONFLICT (chunk) DO UPDATE SET message = excluded.message";
 
 const HEARTBEAT: &str = "INSERT INTO @processes (process, last_seen) VALUES ($1, @now())

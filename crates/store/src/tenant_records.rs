@@ -1,9 +1,9 @@
 //! The port `TenantRecords`: everything that is held of one tenant is erased, or given out. Erasing is done in portions, each of
 //! which is whole: after a death in the middle it is asked for again.
 
-mod chunks;
+pub(crate) mod chunks;
 mod export;
-mod rows;
+pub(crate) mod rows;
 mod texts;
 
 use async_trait::async_trait;
@@ -11,10 +11,6 @@ use chrono::{DateTime, Utc};
 use punctual_application::ports::{ErasedRecords, StoreError, TenantExport, TenantRecords};
 use punctual_domain::{ItemId, TenantId};
 
-pub(crate) use self::{
-    chunks::{LOOK, ROWS},
-    rows::{LEFT_RESULTS, REFERRED, REMOVE_LETTERS, REMOVE_SKIPPED},
-};
 use crate::{
     Store,
     driver::{Column, Connection},

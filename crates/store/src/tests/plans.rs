@@ -327,34 +327,25 @@ async fn items_that_wait_are_found_by_an_index_however_many_there_are() {
 
 #[tokio::test]
 async fn what_is_erased_is_found_without_looking_through_all_that_is_stored() {
-    use crate::{erased, tenant_records};
+    use crate::{
+        erased,
+        tenant_records::{chunks, rows},
+    };
     let (_folder, store) = in_file().await;
     for (sql, terms) in [
         (erased::KNOWN, "e USING PRIMARY KEY (hash=?)"),
+        (chunks::ROWS, "c USING INTEGER PRIMARY KEY (rowid=?)"),
         (
-            tenant_records::ROWS,
-            "c USING INTEGER PRIMARY KEY (rowid=?)",
-        ),
-        (
-            tenant_records::LOOK,
+            chunks::LOOK,
             "m USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
         ),
         (
-            tenant_records::LEFT_RESULTS,
+            rows::LEFT_RESULTS,
             "r USING PRIMARY KEY (run=? AND tenant_id=?)",
         ),
-        (
-            tenant_records::REMOVE_SKIPPED,
-            "skipped_items_of_tenant (tenant_id=?",
-        ),
-        (
-            tenant_records::REMOVE_LETTERS,
-            "dead_letters_of_tenant (tenant_id=?",
-        ),
-        (
-            tenant_records::REFERRED,
-            "r USING PRIMARY KEY (run>? AND run<?)",
-        ),
+        (rows::REMOVE_SKIPPED, "skipped_items_of_tenant (tenant_id=?"),
+        (rows::REMOVE_LETTERS, "dead_letters_of_tenant (tenant_id=?"),
+        (rows::REFERRED, "r USING PRIMARY KEY (run>? AND run<?)"),
     ] {
         let steps = plan(&store, sql).await;
         let by_index = steps.iter().any(|step| step.contains(terms));
