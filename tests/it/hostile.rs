@@ -172,7 +172,7 @@ impl World {
                 ChangeKind::Upserted(preference) => {
                     change.tenant_id.as_str() == "victim" && preference.get("n") == Some(&json!(n))
                 }
-                ChangeKind::Deleted => false,
+                ChangeKind::Deleted | ChangeKind::Erased => false,
             });
             if seen {
                 return true;

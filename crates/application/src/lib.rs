@@ -21,6 +21,7 @@ macro_rules! crash_point {
 pub mod backoff;
 pub mod ports;
 mod services;
+mod tenant_hash;
 #[cfg(any(test, feature = "mocks"))]
 pub mod testing;
 
@@ -46,3 +47,4 @@ pub use services::{
     suppression_list::SuppressionList,
     throttle::PurposeLimits,
 };
+pub use tenant_hash::tenant_hash;

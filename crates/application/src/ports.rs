@@ -81,8 +81,8 @@ pub use chunk_queue::{
 };
 pub use clock::{Clock, SystemClock};
 pub use config_database::{
-    ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, Snapshot,
-    SnapshotPages, Unreadable,
+    ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, ErasedTenant,
+    Snapshot, SnapshotPages, Unreadable,
 };
 pub use deliveries::{Deliveries, DueDelivery};
 pub use item_source::{ItemSource, ItemSourceError, ItemSourceErrorKind, SourceItem};

@@ -15,8 +15,8 @@ use std::{
 use async_trait::async_trait;
 use futures::{FutureExt, stream};
 use punctual_application::ports::{
-    ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, HandlerError,
-    ItemSource, ItemSourceError, ItemSourceErrorKind, SnapshotPages, SourceItem, TenantAnswers,
+    ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, ErasedTenant,
+    HandlerError, ItemSource, ItemSourceError, ItemSourceErrorKind, SnapshotPages, SourceItem, TenantAnswers,
     TenantData, Unreadable,
 };
 use punctual_domain::{
@@ -152,6 +152,14 @@ impl<P: ConfigDatabase> ConfigDatabase for Guarded<P> {
     ) -> Result<HashMap<TenantId, PreferenceRecord>, ConfigDatabaseError> {
         let read = async { self.0.preferences(feature_type, tenants).await };
         known("ConfigDatabase::preferences", PREFERENCES_TIMEOUT, read).await
+    }
+
+    async fn erased(
+        &self,
+        feature_type: &FeatureType,
+    ) -> Result<Vec<ErasedTenant>, ConfigDatabaseError> {
+        let read = async { self.0.erased(feature_type).await };
+        known("ConfigDatabase::erased", CHANGES_TIMEOUT, read).await
     }
 
     async fn publish(

@@ -63,6 +63,18 @@ pub trait ConfigDatabase: Send + Sync {
         tenants: &[TenantId],
     ) -> Result<HashMap<TenantId, PreferenceRecord>, ConfigDatabaseError>;
 
+    /// Tenants that were erased, have nothing stored since and may have had preferences for the feature, as far back as the feed
+    /// reaches. What is held of them elsewhere is to be erased as well. The feed brings each of them as
+    /// [`ChangeKind::Erased`](punctual_domain::ChangeKind::Erased); a reader that was not there then finds them here. A Config Database
+    /// that erases no tenant has none.
+    async fn erased(
+        &self,
+        feature_type: &FeatureType,
+    ) -> Result<Vec<ErasedTenant>, ConfigDatabaseError> {
+        let _ = feature_type;
+        Ok(Vec::new())
+    }
+
     /// Publishes what the jobs of a feature make of what a preference leaves out, by job, so that pages can show it and find out
     /// with it when a preference runs. A Config Database that shows none need not take it.
     async fn publish(
@@ -116,6 +128,13 @@ impl<T: ConfigDatabase + ?Sized> ConfigDatabase for Arc<T> {
         (**self).preferences(feature_type, tenants).await
     }
 
+    async fn erased(
+        &self,
+        feature_type: &FeatureType,
+    ) -> Result<Vec<ErasedTenant>, ConfigDatabaseError> {
+        (**self).erased(feature_type).await
+    }
+
     async fn publish(
         &self,
         feature_type: &FeatureType,
@@ -131,6 +150,15 @@ impl<T: ConfigDatabase + ?Sized> ConfigDatabase for Arc<T> {
     fn unreadable(&self, feature_type: &FeatureType) -> Arc<Unreadable> {
         (**self).unreadable(feature_type)
     }
+}
+
+/// A tenant that was erased.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErasedTenant {
+    /// The tenant.
+    pub tenant_id: TenantId,
+    /// Time of the erasure.
+    pub erased_at: DateTime<Utc>,
 }
 
 /// Entries of a Config Database's answers that cannot be read.

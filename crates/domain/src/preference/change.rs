@@ -51,4 +51,6 @@ pub enum ChangeKind {
     Upserted(Arc<Map<String, Value>>),
     /// Gone.
     Deleted,
+    /// Gone, with everything that was held of the tenant: what is held of the tenant elsewhere is to be erased as well.
+    Erased,
 }

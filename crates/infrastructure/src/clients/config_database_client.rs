@@ -43,8 +43,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use punctual_application::{
     LogLimit, LogLine,
     ports::{
-        ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, SnapshotPages,
-        Unreadable,
+        ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, ErasedTenant,
+        SnapshotPages, Unreadable,
     },
 };
 use punctual_domain::{
@@ -526,6 +526,7 @@ impl ConfigDatabaseClient {
                     schedule_since,
                     organization,
                 } => {
+                    let is_erased = matches!(news, PreferenceChange::Erased);
                     let record = match news {
                         PreferenceChange::Preference(preference) => Some(PreferenceRecord {
                             tenant_id: tenant_id.clone(),
@@ -534,9 +535,16 @@ impl ConfigDatabaseClient {
                             schedule_since,
                             organization,
                         }),
-                        PreferenceChange::Deleted | PreferenceChange::NotIncluded => None,
+                        PreferenceChange::Deleted
+                        | PreferenceChange::Erased
+                        | PreferenceChange::NotIncluded => None,
                     };
-                    changes.push(self.changed(feature, tenant_id, record, changed_at));
+                    let mut change = self.changed(feature, tenant_id, record, changed_at);
+                    if is_erased {
+                        change.kind = ChangeKind::Erased;
+                        self.cache.forget(feature, &change.tenant_id);
+                    }
+                    changes.push(change);
                 }
                 FeedEntry::Rejected(rejected_entry) => {
                     let tenant = rejected_entry.tenant.clone();
@@ -742,6 +750,36 @@ impl ConfigDatabase for ConfigDatabaseClient {
             .await?;
         found.extend(fetched.into_iter().flatten());
         Ok(found)
+    }
+
+    async fn erased(
+        &self,
+        feature_type: &FeatureType,
+    ) -> Result<Vec<ErasedTenant>, ConfigDatabaseError> {
+        let (mut erased, mut since_id) = (Vec::new(), 0);
+        loop {
+            let query = [
+                ("feature_type", feature_type.to_string()),
+                ("since_id", since_id.to_string()),
+            ];
+            let answer = self
+                .http
+                .get("preferences/erased", &query, CallOptions::default());
+            let answer = answer.await?;
+            if matches!(answer, ServerAnswer::Missing | ServerAnswer::Gone) {
+                // A server that knows of no erasures.
+                return Ok(erased);
+            }
+            let page = self.http.read(&answer, wire::ErasedPage::read)?;
+            erased.extend(page.erased);
+            if !page.has_more {
+                return Ok(erased);
+            }
+            if page.last_id <= since_id {
+                return Err(self.endless("erased tenants", "a page ends where it begins"));
+            }
+            since_id = page.last_id;
+        }
     }
 
     async fn publish(

@@ -27,7 +27,7 @@ use punctual_application::{
     ActiveFailures, Operation,
     ports::{
         ChangePage, Clock, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor,
-        SnapshotPages, Unreadable,
+        ErasedTenant, SnapshotPages, Unreadable,
     },
 };
 use punctual_domain::{
@@ -357,10 +357,21 @@ impl LastKnownGood {
         if let Some(tenants) = &mut known.tenants {
             tenants.remove(tenant_id);
         }
+        self.forget_on_disk(feature_type, (&*feature, known), tenant_id).await
+    }
+
+    /// Writes the file of a feature anew without a tenant: what was appended to it of the tenant before must not stay.
+    async fn forget_on_disk(
+        &self,
+        feature_type: &FeatureType,
+        (feature, known): (&Feature, &mut FeatureMemory),
+        tenant_id: &TenantId,
+    ) -> Result<(), String> {
         let path = folder::path(&self.folder, feature_type);
         let Some(journal) = journal::without(&path, tenant_id).await? else {
             return Ok(());
         };
+        // Changes that were not written down would be missing between the state in the file and those that follow.
         if known.journal.is_some() {
             known.journal = Some(journal);
         }
@@ -493,6 +504,11 @@ impl ConfigDatabase for LastKnownGood {
                 known.journal = None;
             }
         }
+        for change in page.changes.iter().filter(|change| change.kind == ChangeKind::Erased) {
+            let forgotten = self.forget_on_disk(feature_type, (&*feature, &mut *known), &change.tenant_id);
+            // Where it fails, the next snapshot replaces the file.
+            self.written(feature_type, forgotten.await.map_err(io::Error::other));
+        }
         Ok(page)
     }
 
@@ -512,6 +528,13 @@ impl ConfigDatabase for LastKnownGood {
         Ok(by_tenant
             .map(|record| (record.tenant_id.clone(), record))
             .collect())
+    }
+
+    async fn erased(
+        &self,
+        feature_type: &FeatureType,
+    ) -> Result<Vec<ErasedTenant>, ConfigDatabaseError> {
+        self.inner.erased(feature_type).await
     }
 
     async fn publish(

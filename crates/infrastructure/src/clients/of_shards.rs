@@ -10,7 +10,8 @@ use std::{
 use async_trait::async_trait;
 use futures::stream;
 use punctual_application::ports::{
-    ChangePage, ConfigDatabase, ConfigDatabaseError, Cursor, SnapshotPages, Unreadable,
+    ChangePage, ConfigDatabase, ConfigDatabaseError, Cursor, ErasedTenant, SnapshotPages,
+    Unreadable,
 };
 use punctual_domain::{FeatureType, JobDefaults, JobId, PreferenceRecord, Sharding, TenantId};
 
@@ -76,6 +77,18 @@ impl<P: ConfigDatabase> ConfigDatabase for OfShards<P> {
         tenants: &[TenantId],
     ) -> Result<HashMap<TenantId, PreferenceRecord>, ConfigDatabaseError> {
         self.inner.preferences(feature_type, tenants).await
+    }
+
+    async fn erased(
+        &self,
+        feature_type: &FeatureType,
+    ) -> Result<Vec<ErasedTenant>, ConfigDatabaseError> {
+        if self.sharding.shards().is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut erased = self.inner.erased(feature_type).await?;
+        erased.retain(|erased| self.sharding.knows(&erased.tenant_id));
+        Ok(erased)
     }
 
     async fn publish(

@@ -15,6 +15,7 @@ fn value(kind: &ChangeKind, field: &str) -> Value {
     match kind {
         ChangeKind::Upserted(preference) => preference.get(field).cloned().unwrap_or(Value::Null),
         ChangeKind::Deleted => json!("deleted"),
+        ChangeKind::Erased => json!("erased"),
     }
 }
 

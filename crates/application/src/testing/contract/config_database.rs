@@ -168,7 +168,7 @@ impl Known {
                     ChangeKind::Upserted(preference) => {
                         self.tones.insert(change.tenant_id, tone(&preference));
                     }
-                    ChangeKind::Deleted => {
+                    ChangeKind::Deleted | ChangeKind::Erased => {
                         self.tones.remove(&change.tenant_id);
                     }
                 }

@@ -167,7 +167,7 @@ impl Mirror {
     pub fn apply(&mut self, change: &Change, reading: Reading) {
         self.quarantine.remove(&change.tenant_id);
         match &change.kind {
-            ChangeKind::Deleted => {
+            ChangeKind::Deleted | ChangeKind::Erased => {
                 self.remove(&change.tenant_id);
             }
             ChangeKind::Upserted(preference) => {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use punctual_application::ports::ErasedTenant;
 use punctual_domain::{
     FeatureType, FieldError, FieldErrorKind, MAX_DEPTH, MAX_PREFERENCE_BYTES, Membership,
     PreferenceRecord, TenantId,
@@ -412,6 +413,8 @@ pub(super) enum FeedEntry {
 /// State of a preference after a change, as far as the feed includes it.
 pub(super) enum PreferenceChange {
     Deleted,
+    /// Deleted, with everything that the Config Database held of the tenant.
+    Erased,
     Preference(Arc<Object>),
     /// The server must be asked.
     NotIncluded,
@@ -505,13 +508,15 @@ impl PreferenceChange {
         for name in ["feature_type", "config_key"] {
             let _: Option<String> = entry.optional(name, "text")?;
         }
-        let change: Option<String> = entry.optional("change", "\"upserted\" or \"deleted\"")?;
+        let change: Option<String> =
+            entry.optional("change", "\"upserted\", \"deleted\" or \"erased\"")?;
         let preference = entry
             .members
             .get("preference")
             .filter(|json| **json != b"null");
         let news = match preference {
             _ if change.as_deref() == Some("deleted") => Self::Deleted,
+            _ if change.as_deref() == Some("erased") => Self::Erased,
             Some(json) => {
                 let preference = Entry::new(&entry.pointer("preference"), json)?.whole()?;
                 Self::Preference(Arc::new(preference.object(&[])?))
@@ -520,7 +525,7 @@ impl PreferenceChange {
         };
         let organization = match &news {
             Self::Preference(preference) => entry.organization(preference)?,
-            Self::Deleted | Self::NotIncluded => None,
+            Self::Deleted | Self::Erased | Self::NotIncluded => None,
         };
         Ok((
             news,
@@ -528,6 +533,37 @@ impl PreferenceChange {
             entry.instant("schedule_since")?,
             organization,
         ))
+    }
+}
+
+/// `GET preferences/erased`.
+pub(super) struct ErasedPage {
+    pub(super) erased: Vec<ErasedTenant>,
+    pub(super) last_id: u64,
+    pub(super) has_more: bool,
+}
+
+impl ErasedPage {
+    /// A tenant that cannot be read is left out: a later erasure of it comes again.
+    ///
+    /// # Errors
+    /// What makes the page as a whole unreadable.
+    pub(super) fn read(body: &[u8]) -> Result<Self, FieldError> {
+        let page = Entry::new("", body)?.whole()?;
+        let tenants = page.list("tenants")?.into_iter().enumerate();
+        let tenant = |(index, json): (usize, &[u8])| -> Result<ErasedTenant, FieldError> {
+            let entry = Entry::new(&format!("/tenants/{index}"), json)?.whole()?;
+            Ok(ErasedTenant {
+                tenant_id: entry.tenant()?,
+                erased_at: entry
+                    .required("erased_at", "an instant such as 2026-03-01T09:00:00Z")?,
+            })
+        };
+        Ok(Self {
+            erased: tenants.filter_map(|entry| tenant(entry).ok()).collect(),
+            last_id: page.optional("last_id", "a whole number")?.unwrap_or(0),
+            has_more: page.optional("has_more", "true or false")?.unwrap_or(false),
+        })
     }
 }
 

@@ -230,7 +230,7 @@ impl Journal {
         for change in &page.changes {
             let tenant_id = change.tenant_id.clone();
             self.push(&match &change.kind {
-                ChangeKind::Deleted => Line::Remove { tenant_id },
+                ChangeKind::Deleted | ChangeKind::Erased => Line::Remove { tenant_id },
                 ChangeKind::Upserted(preference) => Line::Set(PreferenceRecord {
                     tenant_id,
                     preference: preference.clone(),
