@@ -87,6 +87,12 @@ pub const METRICS: [Metric; 17] = [
         "Number of calls of a Config Database, a source of items or a result sink that panicked or timed out.",
     ),
     metric(
+        "punctual_tenant_erasures_total",
+        Counter,
+        &["outcome"],
+        "Number of attempts to erase a tenant because the Config Database has erased it; `outcome`: `done` or `failed`.",
+    ),
+    metric(
         "punctual_refused_addresses_total",
         Counter,
         &["job_id", "suppressed"],

@@ -2,6 +2,7 @@
 //! mirror for every preference-based job, kept current by the feed of changes. The tick is one: what falls
 //! due of either kind is stored in one transaction with the positions of both.
 
+mod erasing;
 mod feed;
 mod job_mirror;
 mod prepare_ahead;
@@ -16,9 +17,9 @@ use std::{
 use chrono::{DateTime, Utc};
 use punctual_application::{
     JobStatus, Operation, StatusHandle,
-    ports::{ConfigDatabase, StoreError},
+    ports::{ConfigDatabase, StoreError, TenantRecords},
 };
-use punctual_domain::{FeatureType, JobId, Mirror, Placement, StoredPosition, Zone};
+use punctual_domain::{ChangeKind, FeatureType, JobId, Mirror, Placement, StoredPosition, Zone};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use self::{
+    erasing::Eraser,
     feed::{FeedEvent, News},
     job_mirror::JobMirror,
 };
@@ -50,6 +52,8 @@ pub struct DynamicBatchScheduler {
     default_zone: Zone,
     mirrors: Vec<JobMirror>,
     status: StatusHandle,
+    /// Erases in the agent's own store; `None`: it is not to.
+    eraser: Option<Arc<Eraser>>,
     leads: bool,
     /// While the clock stands in it, there is nothing to plan: everything before it has been planned, nothing falls due in
     /// it, and no news have come that could change that.
@@ -81,12 +85,21 @@ impl DynamicBatchScheduler {
             default_zone: default_zone.clone(),
             mirrors: Vec::new(),
             status: StatusHandle::default(),
+            eraser: None,
             leads: false,
             quiet: NEVER,
             next_due: None,
         };
         scheduler.take_jobs();
         scheduler
+    }
+
+    /// The same, which erases what `records` hold of each tenant that the Config Database has erased.
+    #[must_use]
+    pub fn with_tenant_records(mut self, records: Arc<dyn TenantRecords>) -> Self {
+        let clock = Arc::clone(&self.base.clock);
+        self.eraser = Some(Arc::new(Eraser::new(records, clock)));
+        self
     }
 
     /// Takes the jobs that are in effect now. Returns the features that must be read anew, because a job has come to
@@ -139,6 +152,8 @@ impl DynamicBatchScheduler {
             let feed = self.start_feed(&feature_type, &sender, &stop);
             feeds.insert(feature_type, feed);
         }
+        let erasing = self.eraser.clone();
+        let erasing = erasing.map(|eraser| tokio::spawn(eraser.run(stop.clone())));
         // Nothing has been planned yet.
         self.publish(None);
         let mut wake = Instant::now();
@@ -190,6 +205,9 @@ impl DynamicBatchScheduler {
             // A feed ends with `stop`; panics of the Config Database are errors of their calls.
             let _ = feed.await;
         }
+        if let Some(erasing) = erasing {
+            let _ = erasing.await;
+        }
         info!("Scheduler stopped");
     }
 
@@ -213,6 +231,7 @@ impl DynamicBatchScheduler {
             poll_interval: self.poll_interval,
             random: self.random,
             events: events.clone(),
+            eraser: self.eraser.clone(),
         };
         (ends, tokio::spawn(feed.follow()))
     }
@@ -347,6 +366,14 @@ impl DynamicBatchScheduler {
             }
             self.is_started(index, now).await;
             self.mirrors[index].take(&news, now);
+        }
+        // Nothing is planned for them any more.
+        if let (Some(eraser), News::Changes { changes, .. }) = (&self.eraser, &news) {
+            for change in changes {
+                if change.kind == ChangeKind::Erased {
+                    eraser.add(&change.tenant_id, change.changed_at.unwrap_or(now));
+                }
+            }
         }
     }
 

@@ -13,6 +13,8 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::erasing::Eraser;
+
 /// How often everything is read again although changes have been followed.
 const RECONCILE_EVERY: Duration = Duration::from_hours(1);
 /// The longest a server is asked to hold a call.
@@ -60,6 +62,8 @@ pub(super) struct Feed {
     /// Gives numbers from 0 up to 1.
     pub(super) random: fn() -> f64,
     pub(super) events: mpsc::Sender<FeedEvent>,
+    /// Learns of the tenants that were erased while the feed was not followed.
+    pub(super) eraser: Option<Arc<Eraser>>,
     /// Ends the feed.
     pub(super) ends: CancellationToken,
 }
@@ -188,6 +192,9 @@ impl Feed {
             read_at: known_at.unwrap_or(read_at),
         };
         self.send(news).await?;
+        if known_at.is_none() {
+            self.find_erased().await;
+        }
         if let Some(known_at) = known_at {
             let since = format!("cannot read preferences; those known at {known_at} are in effect");
             self.send(News::Trouble(since)).await?;
@@ -197,6 +204,24 @@ impl Feed {
             known_before: known_at.is_some(),
             has_more: false,
         }))
+    }
+
+    /// Has those erased whom the Config Database has erased while the feed was not followed, or before the process ended.
+    async fn find_erased(&self) {
+        let Some(eraser) = &self.eraser else {
+            return;
+        };
+        let feature_type = &self.feature_type;
+        match self.config_database.erased(feature_type).await {
+            Ok(erased) => {
+                for one in erased {
+                    eraser.add(&one.tenant_id, one.erased_at);
+                }
+            }
+            Err(error) => warn!(%feature_type, %error,
+                "Failed to read which tenants of {feature_type} were erased, retrying with the next \
+                 full read: {error}"),
+        }
     }
 
     async fn read_changes(&self, cursor: &Cursor) -> Result<Read, Closed> {

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{JobStatus, MirrorHandle};
 use punctual_domain::{
-    DueGroup, FeatureType, ItemId, JobConfig, Mirror, NewBatch, Placement, Reading, Sharding,
+    ChangeKind, DueGroup, FeatureType, ItemId, JobConfig, Mirror, NewBatch, Placement, Reading, Sharding,
     TenantId, Work, Zone, plan_mirror,
 };
 use tracing::{info, warn};
@@ -228,8 +228,10 @@ impl JobMirror {
                     let count = changes.len();
                     info!(%job_id, count, "{count} preferences have changed in {job_id}");
                 } else {
+                    // The log does not name who was erased.
                     changes
                         .iter()
+                        .filter(|change| change.kind != ChangeKind::Erased)
                         .for_each(|change| self.tell(&change.tenant_id));
                 }
                 metrics::counter!("punctual_changes_total", "job_id" => job_id.to_string())
