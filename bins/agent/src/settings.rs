@@ -85,6 +85,15 @@ const SETTINGS: [Setting; 31] = [
         what: "address that the embedded Config Database listens on",
     },
     Setting {
+        name: "CONFIG_KEEP_HISTORY_DAYS",
+        default: Some("365"),
+        range: Some((
+            |settings| settings.config_keep_history_days.into(),
+            1..=36_500,
+        )),
+        what: "days for which the embedded Config Database keeps earlier versions of preferences",
+    },
+    Setting {
         name: "CONFIG_EMBED_ORIGINS",
         default: None,
         range: None,
@@ -256,6 +265,7 @@ pub(crate) struct Settings {
     pub(crate) config_last_known_good_path: PathBuf,
     pub(crate) config_store_url: String,
     pub(crate) config_http_addr: SocketAddr,
+    pub(crate) config_keep_history_days: u16,
     pub(crate) config_embed_origins: Option<String>,
     pub(crate) config_link_keys: Option<SecretString>,
     pub(crate) config_public_url: Option<String>,

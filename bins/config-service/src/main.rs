@@ -8,7 +8,7 @@ use anyhow::{Context, anyhow};
 use chrono::TimeDelta;
 use clap::{Args, Parser, Subcommand};
 use punctual_config_database::{
-    ConfigStore, NewKey, Scope, Server, ServerError, ServerSettingNames,
+    ConfigStore, Expiring, NewKey, Reason, Scope, Server, ServerError, ServerSettingNames,
 };
 use punctual_domain::{TenantId, visible, visible_lines};
 use punctual_telemetry::TelemetryError;
@@ -26,7 +26,8 @@ use crate::settings::Settings;
 /// Stores the preferences of every tenant and serves them over HTTP.
 ///
 /// Settings come from the environment: `CONFIG_STORE_URL` (<sqlite://var/config.db>, or postgres://…), `CONFIG_HTTP_ADDR`
-/// (127.0.0.1:8000), `CONFIG_SERVICE_API_KEY` (the administrator's key), `BATCH_LOG`, `BATCH_LOG_FORMAT`. To embed its pages:
+/// (127.0.0.1:8000), `CONFIG_SERVICE_API_KEY` (the administrator's key), `CONFIG_KEEP_HISTORY_DAYS` (365: days for which earlier
+/// versions of preferences are kept), `BATCH_LOG`, `BATCH_LOG_FORMAT`. To embed its pages:
 /// `CONFIG_EMBED_ORIGINS` (sites that may, such as <https://shop.example>), `CONFIG_LINK_KEYS` (id:secret, which sign
 /// links), `CONFIG_PUBLIC_URL` (its address in browsers), `CONFIG_SITE_NAME`, `CONFIG_SITE_LOGO` (a file). To show past runs on
 /// its pages: `CONFIG_AGENT_URLS` (<http://127.0.0.1:8080>), `CONFIG_AGENT_API_KEY`.
@@ -49,6 +50,21 @@ enum Command {
     /// Create, list, rotate and revoke API keys
     #[command(subcommand)]
     Keys(Keys),
+    /// Erase everything that is held of a tenant; agents erase what they hold
+    Erase {
+        /// Tenant to erase
+        tenant: TenantId,
+        /// Why, for the list of erasures
+        #[arg(long)]
+        reason: Reason,
+    },
+    /// Print everything that is held of a tenant, as JSON
+    Export {
+        /// Tenant to export
+        tenant: TenantId,
+    },
+    /// Show what is older than it is kept, and goes within the hour while the service runs
+    Retention,
 }
 
 #[derive(Args, Default)]
@@ -134,8 +150,10 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             let ready_file = options.ready_file.map(ReadyFile::new).transpose();
             let ready_file = ready_file.context("--ready-file")?;
             let embedding = settings.embedding()?;
+            let keep_history_days = settings.keep_history_days()?;
             let server = Server::bind(settings.server()).await;
             let server = server.map_err(with_setting)?.with_names(NAMES);
+            let server = server.with_history_kept(keep_history_days);
             serve(server.with_embedding(embedding), ready_file).await
         }
         Command::Import { file } => {
@@ -161,8 +179,32 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             let store = open(&settings.config_store_url).await?;
             keys(&store, command).await
         }
+        Command::Erase { tenant, reason } => {
+            let store = open(&settings.config_store_url).await?;
+            let erased = store.erase(&tenant, ACTOR, &reason).await?;
+            println!("{}", serde_json::to_string_pretty(&erased)?);
+            Ok(())
+        }
+        Command::Export { tenant } => {
+            let store = open(&settings.config_store_url).await?;
+            let export = store.export_tenant(&tenant).await?;
+            println!("{}", serde_json::to_string_pretty(&export)?);
+            Ok(())
+        }
+        Command::Retention => {
+            let store = open(&settings.config_store_url).await?;
+            let store = store.keeping_history(settings.keep_history_days()?);
+            for Expiring { kind, rows, oldest } in store.expiring().await? {
+                let oldest = oldest.map_or_else(String::new, |oldest| format!("\toldest {oldest}"));
+                println!("{kind}\t{rows}{oldest}");
+            }
+            Ok(())
+        }
     }
 }
+
+/// Who erases from the command line, in the list of erasures.
+const ACTOR: &str = "command line";
 
 const NAMES: ServerSettingNames = ServerSettingNames {
     store_url: "CONFIG_STORE_URL",

@@ -10,10 +10,11 @@ use punctual_telemetry::{DEFAULT_FILTER, LogFormat};
 use secrecy::SecretString;
 use serde::Deserialize;
 
-const NAMES: [(&str, Option<&str>); 12] = [
+const NAMES: [(&str, Option<&str>); 13] = [
     ("CONFIG_STORE_URL", Some("sqlite://var/config.db")),
     ("CONFIG_HTTP_ADDR", Some("127.0.0.1:8000")),
     ("CONFIG_SERVICE_API_KEY", None),
+    ("CONFIG_KEEP_HISTORY_DAYS", Some("365")),
     ("CONFIG_EMBED_ORIGINS", None),
     ("CONFIG_LINK_KEYS", None),
     ("CONFIG_PUBLIC_URL", None),
@@ -25,12 +26,16 @@ const NAMES: [(&str, Option<&str>); 12] = [
     ("BATCH_LOG_FORMAT", Some("text")),
 ];
 
+/// A hundred years.
+const MAX_KEEP_HISTORY_DAYS: u16 = 36_500;
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub(crate) struct Settings {
     pub(crate) config_store_url: String,
     config_http_addr: SocketAddr,
     config_service_api_key: Option<SecretString>,
+    config_keep_history_days: u16,
     config_embed_origins: Option<String>,
     config_link_keys: Option<SecretString>,
     config_public_url: Option<String>,
@@ -100,6 +105,16 @@ impl Settings {
             },
         };
         Ok(Some(AgentClient::new(options)?))
+    }
+
+    /// Days for which earlier versions are kept.
+    pub(crate) fn keep_history_days(&self) -> anyhow::Result<u16> {
+        let days = self.config_keep_history_days;
+        ensure!(
+            (1..=MAX_KEEP_HISTORY_DAYS).contains(&days),
+            "CONFIG_KEEP_HISTORY_DAYS is {days}; use 1 to {MAX_KEEP_HISTORY_DAYS}"
+        );
+        Ok(days)
     }
 
     pub(crate) fn server(self) -> ServerSettings {

@@ -106,6 +106,7 @@ list-switch-off-feature = Ausschalten: „{ $feature }“
 list-switched-on = „{ $feature }“ ist eingeschaltet.
 list-switched-off = „{ $feature }“ ist ausgeschaltet.
 list-history = Verlauf
+list-erase = Alles löschen, was zu diesem Konto gespeichert ist
 list-organization = Organisation: { $organization }
 list-other-feature = Anderes Feature
 list-open = Öffnen

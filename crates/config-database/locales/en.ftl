@@ -112,6 +112,7 @@ list-switch-off-feature = Switch off: { $feature }
 list-switched-on = { $feature } is on.
 list-switched-off = { $feature } is off.
 list-history = History
+list-erase = Erase everything that is held of this tenant
 # For operators only.
 list-organization = Organization: { $organization }
 list-other-feature = Another feature

@@ -106,6 +106,7 @@ list-switch-off-feature = Desactivar «{ $feature }»
 list-switched-on = «{ $feature }» está activado.
 list-switched-off = «{ $feature }» está desactivado.
 list-history = Historial
+list-erase = Borrar todo lo que se guarda de esta cuenta
 list-organization = Organización: { $organization }
 list-other-feature = Otra función
 list-open = Abrir

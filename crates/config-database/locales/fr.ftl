@@ -106,6 +106,7 @@ list-switch-off-feature = Désactiver « { $feature } »
 list-switched-on = « { $feature } » est activé.
 list-switched-off = « { $feature } » est désactivé.
 list-history = Historique
+list-erase = Effacer tout ce qui est conservé de ce compte
 list-organization = Organisation : { $organization }
 list-other-feature = Autre fonctionnalité
 list-open = Ouvrir

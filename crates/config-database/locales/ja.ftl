@@ -105,6 +105,7 @@ list-switch-off-feature = 「{ $feature }」をオフにする
 list-switched-on = 「{ $feature }」はオンです。
 list-switched-off = 「{ $feature }」はオフです。
 list-history = 履歴
+list-erase = このアカウントについて保存されているすべてを消去する
 list-organization = 組織：{ $organization }
 list-other-feature = ほかの機能
 list-open = 開く

@@ -106,6 +106,7 @@ list-switch-off-feature = Desativar “{ $feature }”
 list-switched-on = “{ $feature }” está ativado.
 list-switched-off = “{ $feature }” está desativado.
 list-history = Histórico
+list-erase = Apagar tudo o que está guardado desta conta
 list-organization = Organização: { $organization }
 list-other-feature = Outro recurso
 list-open = Abrir

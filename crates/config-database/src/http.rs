@@ -20,6 +20,7 @@ mod preferences;
 mod preview;
 mod problem;
 mod schemas;
+mod tenants;
 
 use std::{sync::Arc, time::Duration};
 
@@ -122,10 +123,14 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(organizations::restore))
         .routes(routes!(preferences::groups))
         .routes(routes!(preferences::changes))
+        .routes(routes!(preferences::erased))
         .routes(routes!(preferences::feature_types))
         .routes(routes!(features::read, features::store))
         .routes(routes!(features::publish))
         .routes(routes!(schemas::read, schemas::store, schemas::remove))
+        .routes(routes!(tenants::erase))
+        .routes(routes!(tenants::export))
+        .routes(routes!(tenants::erasures))
         .routes(routes!(preview::preview))
         .routes(routes!(links::create))
         .routes(routes!(links::create_for_organization))

@@ -33,4 +33,7 @@ pub use names::ServerSettingNames;
 pub use port::PutError;
 pub use punctual_web::Access;
 pub use server::{Server, ServerError, ServerSettings};
-pub use store::{ApiKey, ConfigStore, KeyError, NewKey, StoreError};
+pub use store::{
+    ApiKey, ConfigStore, Erased, Erasure, Expiring, InvalidReason, KeyError, NewKey, Reason,
+    StoreError, TenantExport,
+};

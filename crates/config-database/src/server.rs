@@ -16,9 +16,7 @@ use crate::{
     store::{ConfigStore, StoreError},
 };
 
-/// How long changes are kept for readers who have not seen them.
-const CHANGES_KEPT: TimeDelta = TimeDelta::days(30);
-const PURGE_INTERVAL: Duration = Duration::from_hours(1);
+const REMOVAL_INTERVAL: Duration = Duration::from_hours(1);
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const READERS_SAVE_INTERVAL: TimeDelta = TimeDelta::seconds(1);
 
@@ -115,6 +113,13 @@ impl Server {
         self
     }
 
+    /// The same, which keeps old versions of configurations for so many days: [`ConfigStore::keeping_history`].
+    #[must_use]
+    pub fn with_history_kept(mut self, days: u16) -> Self {
+        self.store = self.store.keeping_history(days);
+        self
+    }
+
     /// The same, whose pages show what has run for the tenant as `history` knows it: [`Embedding::with_run_history`].
     #[must_use]
     pub fn with_run_history(mut self, history: Arc<dyn RunHistory>) -> Self {
@@ -166,33 +171,29 @@ impl Server {
 }
 
 impl ConfigStore {
-    /// Forgets old changes, and follows what other processes do to the database, for ever. A [`Server`] does it; a program
-    /// that keeps a store open without one spawns it.
+    /// Removes what is kept for a time only, and follows what other processes do to the database, for ever. A [`Server`] does it;
+    /// a program that keeps a store open without one spawns it.
     pub async fn upkeep(self) {
         tokio::join!(
-            purge(self.clone()),
+            remove_expired(self.clone()),
             self.clone().keep_checked(),
             follow(self)
         );
     }
 }
 
-/// Forgets old changes, for ever.
-async fn purge(store: ConfigStore) {
+/// Removes what is older than it is to be kept, for ever.
+async fn remove_expired(store: ConfigStore) {
     loop {
-        match store
-            .purge_changes(crate::store::now() - CHANGES_KEPT)
-            .await
-        {
-            Ok(0) => {}
-            Ok(purged) => info!(
-                purged,
-                "Removed {purged} changes older than {} days",
-                CHANGES_KEPT.num_days()
-            ),
-            Err(failure) => error!(error = %failure, "Failed to remove old changes: {failure}"),
+        match store.remove_expired().await {
+            Ok(removed) => {
+                for (kind, rows) in removed {
+                    info!(kind, rows, "Removed {rows} old records: {kind}");
+                }
+            }
+            Err(failure) => error!(error = %failure, "Failed to remove old records: {failure}"),
         }
-        tokio::time::sleep(PURGE_INTERVAL).await;
+        tokio::time::sleep(REMOVAL_INTERVAL).await;
     }
 }
 

@@ -10,6 +10,7 @@ mod configs;
 mod dialect;
 mod drivers;
 mod effective;
+mod erasing;
 mod features;
 mod feed;
 mod groups;
@@ -20,6 +21,7 @@ mod open;
 mod organizations;
 mod quarantine;
 mod readers;
+mod retention;
 mod schemas;
 mod sessions;
 mod stored;
@@ -29,7 +31,7 @@ mod writing;
 
 use std::sync::{Arc, atomic::AtomicU64};
 
-use chrono::{DateTime, SubsecRound, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use secrecy::SecretString;
 use sqlx::{Any, AnyPool, Transaction};
 use tokio::sync::{Notify, watch};
@@ -42,12 +44,15 @@ use self::{
 pub(crate) use any_config::{AnyConfig, AnyConfigId};
 pub use api_keys::{ApiKey, KeyError, NewKey};
 pub(crate) use configs::{ChangeError, ConfigId, Expected, PastConfig, StoredConfig, Versions};
+pub(crate) use erasing::ErasedPage;
+pub use erasing::{Erased, Erasure, InvalidReason, Reason, TenantExport};
 pub(crate) use features::{KnownFeature, jobs_json, read_feature};
 pub(crate) use feed::{FeedError, FeedPage};
 pub(crate) use groups::{GroupsError, GroupsPage, RARELY_SHARED};
 pub(crate) use organizations::{ListedOrganization, Organization, OrganizationConfig};
 pub(crate) use quarantine::{InvalidPreference, InvalidPreferences};
 pub(crate) use readers::READER_EXPIRES_AFTER;
+pub use retention::Expiring;
 pub(crate) use schemas::SchemaError;
 pub(crate) use switching::Switch;
 pub(crate) use writing::Edit;
@@ -85,6 +90,8 @@ pub struct ConfigStore {
     write_failure: WriteFailure,
     /// Where the feed was seen to stand; wakes those who wait for a change.
     seen: watch::Sender<FeedState>,
+    /// How long old versions of configurations are kept.
+    keep_history: TimeDelta,
 }
 
 impl ConfigStore {

@@ -242,7 +242,8 @@ async fn embedded_config_database(
         store_url: "CONFIG_STORE_URL",
         admin_key: "CONFIG_SERVICE_API_KEY",
     })
-    .with_embedding(embedding);
+    .with_embedding(embedding)
+    .with_history_kept(settings.config_keep_history_days);
     if let Some(file) = &options.import {
         let report = server
             .store()

@@ -293,6 +293,11 @@ const PREVIEW: &str = "/tenants/{tenant_id}/features/{feature_type}/preview";
 /// The route of a tenant's configuration.
 const CONFIG: &str = "/tenants/{tenant_id}/configs/{config_key}";
 
+/// The routes of everything that is held of a tenant, of a copy of it, and of the list of erasures.
+const TENANT: &str = "/tenants/{tenant_id}";
+const TENANT_EXPORT: &str = "/tenants/{tenant_id}/export";
+const ERASURES: &str = "/erasures";
+
 /// The route of an organization's configuration.
 const ORGANIZATION_CONFIG: &str = "/organizations/{organization_id}/configs/{config_key}";
 
@@ -310,6 +315,7 @@ fn needed_scope(request: &Request) -> Scope {
     match *request.method() {
         _ if route == "/preferences/import" => Scope::Admin,
         _ if route.starts_with("/keys") => Scope::Admin,
+        _ if [TENANT, TENANT_EXPORT, ERASURES].contains(&route) => Scope::Admin,
         Method::GET | Method::HEAD => Scope::Read,
         Method::POST if route == PREVIEW => Scope::Read,
         Method::PUT if route == PUBLISHED_JOBS => Scope::Agent,

@@ -8,6 +8,7 @@
 //! without rows says what that means, and what to do next ([`punctual_web::Empty`]).
 
 mod chosen;
+mod erasures;
 mod form;
 mod language;
 mod mistakes;
@@ -115,6 +116,11 @@ pub(super) fn routes(app: &App) -> Router<App> {
         .route("/operators/groups", get(operators::groups))
         .route("/operators/quarantine", get(operators::quarantine))
         .route("/operators/export", get(operators::export))
+        .route(
+            "/operators/erasures",
+            get(erasures::show).post(erasures::erase),
+        )
+        .route("/operators/erasures/export", get(erasures::export))
         .layer(small());
     let import = Router::new()
         .route("/operators/import", post(operators::import))

@@ -17,7 +17,7 @@ use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{App, auth::Caller, problem::AnyProblem};
-use crate::store::{ConfigStore, FeedPage, GroupsPage};
+use crate::store::{ConfigStore, ErasedPage, FeedPage, GroupsPage};
 
 const MAX_PAGE: u32 = 10_000;
 const MAX_CHANGES_PER_PAGE: u32 = 1_000;
@@ -196,6 +196,42 @@ pub(super) async fn changes(
             Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the Config Database is stopping; try again"))
         }
     }
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ErasedQuery {
+    #[param(required, nullable = false)]
+    feature_type: Option<String>,
+    /// The `last_id` of the previous page (default: 0).
+    #[param(minimum = 0, nullable = false)]
+    since_id: Option<i64>,
+    /// Only tenants of these shards, as `2/4` or `1/2,1/3` (default: all).
+    #[param(nullable = false)]
+    shard: Option<String>,
+}
+
+/// Tenants that were erased and have stored nothing since, as far back as the changes reach. Agents erase what they hold of them.
+#[utoipa::path(get, path = "/preferences/erased", params(ErasedQuery), responses(
+    (status = 200, body = ErasedPage, description = "The tenants"),
+    AnyProblem,
+))]
+pub(super) async fn erased(
+    State(app): State<App>,
+    query: Result<Query<ErasedQuery>, QueryRejection>,
+) -> Result<Json<ErasedPage>, Problem> {
+    let Query(query) = query?;
+    let feature_type = query.feature_type.ok_or_else(|| {
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            "feature_type is missing; add ?feature_type=instagram_posts",
+        )
+    })?;
+    let feature_type = FeatureType::new(&feature_type)?;
+    let shards = shards_of(query.shard.as_deref())?;
+    let since_id = query.since_id.unwrap_or(0);
+    let erased = app.store.erased_tenants(&feature_type, since_id, &shards);
+    Ok(Json(erased.await?))
 }
 
 /// The shards that are asked for; none: all tenants.

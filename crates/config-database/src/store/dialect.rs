@@ -35,13 +35,14 @@ impl Dialect {
         }
     }
 
-    /// Reads the newest id, and keeps every other writer out until the end of the transaction.
+    /// Reads the newest id and the highest version of an erased tenant, and keeps every other writer out until the end of the
+    /// transaction.
     pub(super) fn lock_feed(self) -> &'static str {
         match self {
             // BEGIN IMMEDIATE did that already.
-            Self::Sqlite => "SELECT head FROM feed",
+            Self::Sqlite => "SELECT head, version_floor FROM feed",
             // As a statement of its own: the ones after it see what the writer before has committed.
-            Self::Postgres => "SELECT head FROM feed FOR UPDATE",
+            Self::Postgres => "SELECT head, version_floor FROM feed FOR UPDATE",
         }
     }
 

@@ -81,6 +81,18 @@ impl KnownFeature {
     }
 }
 
+/// The features that have preferences, a schema or a description.
+pub(super) const FEATURE_NAMES: &str = "
+    WITH RECURSIVE names(name) AS (
+        SELECT (SELECT min(feature_type) FROM preferences)
+        UNION ALL
+        SELECT (SELECT min(feature_type) FROM preferences WHERE feature_type > names.name)
+        FROM names WHERE names.name IS NOT NULL)
+    SELECT name FROM names WHERE name IS NOT NULL
+    UNION SELECT feature_type FROM feature_schemas
+    UNION SELECT feature_type FROM features
+    ORDER BY 1";
+
 impl ConfigStore {
     /// What is known of a feature; nothing, before anything is stored or published.
     pub(crate) fn feature(&self, feature_type: &FeatureType) -> Arc<KnownFeature> {
@@ -209,19 +221,9 @@ impl ConfigStore {
 
     /// The names of the features that have preferences, a schema or a description. Cheap, however many tenants there are.
     pub(crate) async fn feature_names(&self) -> Result<Vec<String>, StoreError> {
-        Ok(sqlx::query_scalar(
-            "WITH RECURSIVE names(name) AS (
-                 SELECT (SELECT min(feature_type) FROM preferences)
-                 UNION ALL
-                 SELECT (SELECT min(feature_type) FROM preferences WHERE feature_type > names.name)
-                 FROM names WHERE names.name IS NOT NULL)
-             SELECT name FROM names WHERE name IS NOT NULL
-             UNION SELECT feature_type FROM feature_schemas
-             UNION SELECT feature_type FROM features
-             ORDER BY 1",
-        )
-        .fetch_all(&self.pool)
-        .await?)
+        Ok(sqlx::query_scalar(FEATURE_NAMES)
+            .fetch_all(&self.pool)
+            .await?)
     }
 }
 

@@ -17,11 +17,15 @@ use super::{
     dialect::Dialect,
     groups::{TenantOrganization, is_of, membership},
     instant,
+    retention::Pace,
     stored::readable,
 };
 
 /// Changes that are kept at most. Readers who have not seen those before them read the groups anew, which costs no more.
 const CHANGES_KEPT: i64 = 2_000_000;
+
+/// The change of a tenant that was erased.
+pub(super) const ERASED: &str = "erased";
 
 /// Changes that are looked through at once for those of a shard.
 const SCANNED: i64 = 10_000;
@@ -50,9 +54,9 @@ pub(crate) struct FeedEntry {
     config_key: String,
     /// The feature.
     feature_type: String,
-    /// `upserted` or `deleted`.
+    /// `upserted`, `deleted`, or `erased`: deleted with everything that was held of the tenant, which readers erase as well.
     change: String,
-    /// The preference as it was stored, with fields that this version does not know; `null` when it was deleted.
+    /// The preference as it was stored, with fields that this version does not know; `null` when it was deleted or erased.
     #[schema(value_type = Option<Object>)]
     preference: Option<Map<String, Value>>,
     /// Time at which the change was recorded.
@@ -72,6 +76,7 @@ impl FeedEntry {
             feature_type: feature_type.clone(),
             kind: match self.preference {
                 Some(preference) => ChangeKind::Upserted(Arc::new(preference)),
+                None if self.change == ERASED => ChangeKind::Erased,
                 None => ChangeKind::Deleted,
             },
             changed_at: Some(self.changed_at),
@@ -124,29 +129,46 @@ impl ConfigStore {
     /// # Errors
     /// The store failed.
     pub async fn purge_changes(&self, until: DateTime<Utc>) -> Result<u64, StoreError> {
-        let mut transaction = self.begin(self.dialect.begin_write()).await?;
+        let last = self.last_to_purge(until).await?;
+        let (mut purged, mut pace) = (0, Pace::new());
+        loop {
+            pace.begin();
+            let mut transaction = self.begin(self.dialect.begin_write()).await?;
+            let until: Option<i64> = sqlx::query_scalar(
+                "SELECT max(id) FROM (SELECT id FROM changes WHERE id <= $1 ORDER BY id LIMIT $2) AS oldest",
+            )
+            .bind(last)
+            .bind(pace.rows())
+            .fetch_one(&mut *transaction)
+            .await?;
+            let Some(until) = until else {
+                return Ok(purged);
+            };
+            sqlx::query("UPDATE feed SET purged_until = $1 WHERE purged_until < $1")
+                .bind(until)
+                .execute(&mut *transaction)
+                .await?;
+            let deleted = sqlx::query("DELETE FROM changes WHERE id <= $1")
+                .bind(until)
+                .execute(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+            purged += deleted.rows_affected();
+            pace.end().await;
+        }
+    }
+
+    /// The newest change that was recorded before `until`, or stands behind more than are kept.
+    pub(super) async fn last_to_purge(&self, until: DateTime<Utc>) -> Result<i64, StoreError> {
         let last: Option<i64> =
             sqlx::query_scalar("SELECT max(id) FROM changes WHERE recorded_at < $1")
                 .bind(until.timestamp_micros())
-                .fetch_one(&mut *transaction)
+                .fetch_one(&self.pool)
                 .await?;
         let head: i64 = sqlx::query_scalar("SELECT head FROM feed")
-            .fetch_one(&mut *transaction)
+            .fetch_one(&self.pool)
             .await?;
-        let last = last.unwrap_or(0).max(head - CHANGES_KEPT);
-        let purged = sqlx::query("DELETE FROM changes WHERE id <= $1")
-            .bind(last)
-            .execute(&mut *transaction)
-            .await?;
-        if purged.rows_affected() == 0 {
-            return Ok(0);
-        }
-        sqlx::query("UPDATE feed SET purged_until = $1")
-            .bind(last)
-            .execute(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
-        Ok(purged.rows_affected())
+        Ok(last.unwrap_or(0).max(head - CHANGES_KEPT))
     }
 
     /// The changes after `since_id`, of `shards` where there are any. With none, waits up to `wait` for one. Calls `reads` once the cursor is known to be

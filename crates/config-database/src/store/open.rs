@@ -59,6 +59,10 @@ macro_rules! migrations {
                 )),
             ),
             (
+                "erasures",
+                include_str!(concat!("../../migrations/", $folder, "/0008_erasures.sql")),
+            ),
+            (
                 "compatibility",
                 include_str!(concat!(
                     "../../migrations/",
@@ -134,6 +138,7 @@ impl ConfigStore {
             readers: std::sync::Arc::default(),
             write_failure: super::write_failure::WriteFailure::default(),
             seen: watch::Sender::default(),
+            keep_history: super::retention::KEEP_HISTORY,
         };
         store.refresh().await?;
         Ok(store)

@@ -5,12 +5,12 @@
 use chrono::{DateTime, Utc};
 use punctual_domain::{FeatureType, TenantId, same_schedule};
 use serde_json::{Map, Value, json};
-use sqlx::{Any, AnyConnection, Transaction};
+use sqlx::{Any, AnyConnection, Row, Transaction};
 
 use super::{
     ConfigId, ConfigStore, StoreError,
     dialect::Dialect,
-    feed::FeedState,
+    feed::{ERASED, FeedState},
     groups::slot_of,
     members::{Members, Schedules},
     now,
@@ -111,6 +111,8 @@ pub(super) struct Write {
     now: DateTime<Utc>,
     /// The id of the newest change, those of this write included.
     head: i64,
+    /// The highest version that a configuration of an erased tenant has had.
+    version_floor: i64,
     /// Whether this write has made a change.
     changes_feed: bool,
     members: Members,
@@ -137,14 +139,15 @@ impl Write {
     async fn begin_locked(store: &ConfigStore) -> Result<Self, StoreError> {
         let dialect = store.dialect;
         let mut transaction = store.begin(dialect.begin_write()).await?;
-        let head = sqlx::query_scalar(dialect.lock_feed())
+        let feed = sqlx::query(dialect.lock_feed())
             .fetch_one(&mut *transaction)
             .await?;
         Ok(Self {
-            transaction,
             dialect,
             now: now(),
-            head,
+            head: feed.try_get(0)?,
+            version_floor: feed.try_get(1)?,
+            transaction,
             changes_feed: false,
             members: Members::default(),
             edited: Vec::new(),
@@ -195,7 +198,13 @@ impl Write {
         if value == stored.value.as_ref() {
             return (stored.version, stored.updated_at);
         }
-        let version = stored.version + 1;
+        // What was erased does not come again with a version that it had.
+        let before = if stored.version == 0 {
+            self.version_floor
+        } else {
+            stored.version
+        };
+        let version = before + 1;
         let at = updated_at.clamp(DateTime::UNIX_EPOCH, self.now);
         self.configs.push(json!([
             id.tenant_id,
@@ -276,7 +285,7 @@ impl Write {
         let Some(wanted) = wanted else {
             if before.is_some() {
                 self.removed_preferences.push(json!([feature, tenant_id]));
-                self.change(tenant_id, feature, None);
+                self.change(tenant_id, feature, "deleted", None);
             }
             return None;
         };
@@ -305,15 +314,26 @@ impl Write {
                 wanted.problem,
                 wanted.organization
             ]));
-            self.change(tenant_id, feature, Some((wanted, since)));
+            self.change(tenant_id, feature, "upserted", Some((wanted, since)));
         }
         Some(since)
+    }
+
+    /// Says in the feed of a feature that the tenant was erased.
+    pub(super) fn say_erased(&mut self, tenant_id: &str, feature: &str) {
+        self.change(tenant_id, feature, ERASED, None);
+    }
+
+    /// The highest version that a configuration of an erased tenant has had.
+    pub(super) fn version_floor(&self) -> i64 {
+        self.version_floor
     }
 
     fn change(
         &mut self,
         tenant_id: &str,
         feature: &str,
+        change: &str,
         wanted: Option<(Wanted<'_>, DateTime<Utc>)>,
     ) {
         self.head += 1;
@@ -321,11 +341,7 @@ impl Write {
             self.head,
             tenant_id,
             feature,
-            if wanted.is_some() {
-                "upserted"
-            } else {
-                "deleted"
-            },
+            change,
             wanted.map(|(wanted, _)| wanted.preference),
             self.now.timestamp_micros(),
             wanted.map(|(_, since)| since.timestamp_micros()),

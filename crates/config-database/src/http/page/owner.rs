@@ -1,6 +1,8 @@
 //! Whose preferences a page shows: a tenant's, or those that an organization has for its members. Both are read, changed, and brought
 //! back from their history in the same way.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use axum::{
     extract::{FromRequestParts, RawPathParams},
     http::request::Parts,
@@ -158,7 +160,9 @@ impl Owner {
         feature: &FeatureType,
         change: impl Fn(Option<&Map<String, Value>>) -> Result<Option<Map<String, Value>>, ChangeError>,
     ) -> Result<(i64, i64), ChangeError> {
+        let was_stored = AtomicBool::new(false);
         let edited = |stored: Option<&Map<String, Value>>| -> Result<Value, ChangeError> {
+            was_stored.store(stored.is_some(), Relaxed);
             let mut value = stored.cloned().unwrap_or_default();
             match change(own(&value, feature))? {
                 Some(preference) => value.insert(feature.to_string(), Value::Object(preference)),
@@ -179,6 +183,8 @@ impl Owner {
                 (config.map(|config| config.version), change)
             }
         };
+        // Nothing was stored before version 0, and before the first one after an erasure, whatever its number.
+        let version = version.filter(|_| was_stored.load(Relaxed));
         Ok((version.map_or(0, |version| version - 1), change))
     }
 }

@@ -240,6 +240,7 @@ fn what_a_template_shows_itself_is_found() {
 #[test]
 fn no_page_of_tenants_has_a_text_of_its_own() {
     let of_operators = [
+        "erasures.html",
         "groups.html",
         "nav_of_operators.html",
         "operators.html",
