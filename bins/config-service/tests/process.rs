@@ -161,6 +161,57 @@ fn import_keys_and_serving_work_from_the_command_line() {
 }
 
 #[test]
+fn a_tenant_is_exported_and_erased_from_the_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let line = json!({"tenant_id": "ann", "config_value": {"posts":
+        {"enabled": true, "frequency": "daily", "preferred_time": "09:00"}}});
+    let file = folder.join("preferences.ndjson");
+    std::fs::write(&file, line.to_string()).unwrap();
+    assert!(output(folder, &["import", file.to_str().unwrap()]).0);
+    let export = || {
+        let (done, copy, _) = output(folder, &["export", "ann"]);
+        assert!(done);
+        serde_json::from_str::<Value>(&copy).unwrap()
+    };
+    let copy = export();
+    assert_eq!(copy["preferences"][0]["feature_type"], "posts");
+    assert_eq!(copy["history"].as_array().unwrap().len(), 1);
+
+    assert!(!output(folder, &["erase", "ann"]).0, "a reason is needed");
+    for reason in [" ", "two\nlines"] {
+        let (done, _, error) = output(folder, &["erase", "ann", "--reason", reason]);
+        assert!(!done && error.contains("1 to 500 characters"), "{error}");
+    }
+    let (done, erased, _) = output(folder, &["erase", "ann", "--reason", "asked"]);
+    assert!(done);
+    let erased: Value = serde_json::from_str(&erased).unwrap();
+    assert_eq!(
+        (&erased["configurations"], &erased["versions"]),
+        (&json!(1), &json!(1))
+    );
+    let copy = export();
+    assert_eq!(
+        (&copy["configs"], &copy["history"]),
+        (&json!([]), &json!([]))
+    );
+
+    let (done, kept, _) = output(folder, &["retention"]);
+    assert!(done && kept.contains("history\t0\n"), "{kept}");
+    for days in ["0", "36501", "many"] {
+        let mut wrong = command(folder, &["retention"]);
+        wrong.env("CONFIG_KEEP_HISTORY_DAYS", days);
+        let wrong = wrong.output().unwrap();
+        let error = String::from_utf8(wrong.stderr).unwrap();
+        assert!(!wrong.status.success(), "{days}");
+        assert!(
+            error.to_uppercase().contains("CONFIG_KEEP_HISTORY_DAYS"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn what_cannot_be_used_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let mut open = command(folder.path(), &[]);

@@ -8,8 +8,8 @@ use std::{
 
 use async_trait::async_trait;
 use punctual_application::ports::{
-    ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, Snapshot,
-    SnapshotPages,
+    ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, ErasedTenant,
+    Snapshot, SnapshotPages,
 };
 use punctual_domain::{FeatureType, FieldErrors, JobDefaults, JobId, PreferenceRecord, TenantId};
 use serde_json::{Map, Value};
@@ -189,6 +189,28 @@ impl ConfigDatabase for ConfigStore {
         published.map_err(unavailable)
     }
 
+    async fn erased(
+        &self,
+        feature_type: &FeatureType,
+    ) -> Result<Vec<ErasedTenant>, ConfigDatabaseError> {
+        let (mut erased, mut since_id) = (Vec::new(), 0);
+        loop {
+            let page = self.erased_tenants(feature_type, since_id, &[]).await;
+            let page = page.map_err(unavailable)?;
+            let tenants = page.tenants.into_iter().filter_map(|one| {
+                Some(ErasedTenant {
+                    tenant_id: TenantId::new(one.tenant_id).ok()?,
+                    erased_at: one.erased_at,
+                })
+            });
+            erased.extend(tenants);
+            if !page.has_more {
+                return Ok(erased);
+            }
+            since_id = page.last_id;
+        }
+    }
+
     async fn preferences(
         &self,
         feature_type: &FeatureType,
@@ -228,6 +250,12 @@ mod tests {
         async fn remove(&self, tenant_id: &TenantId) {
             let feature = FeatureType::new(contract::FEATURE).unwrap();
             self.0.remove(tenant_id, &feature).await.unwrap();
+        }
+
+        async fn erase(&self, tenant_id: &TenantId) -> bool {
+            let reason = "asked".parse().unwrap();
+            self.0.erase(tenant_id, "a test", &reason).await.unwrap();
+            true
         }
     }
 

@@ -25,6 +25,7 @@ mod doors;
 #[cfg(any(feature = "nats", feature = "temporal"))]
 mod engines;
 mod erase;
+mod erasing;
 mod failures;
 mod health;
 mod kill;

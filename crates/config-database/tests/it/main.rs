@@ -15,6 +15,7 @@ mod compatibility;
 mod counts;
 mod doors;
 mod embedding;
+mod erasing;
 mod features;
 mod feed;
 mod health;

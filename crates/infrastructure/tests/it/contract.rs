@@ -70,6 +70,13 @@ impl Writable for Reference {
         let answer = self.http.delete(self.of(tenant_id)).send().await.unwrap();
         assert!(answer.status().is_success(), "{answer:?}");
     }
+
+    async fn erase(&self, tenant_id: &TenantId) -> bool {
+        let path = format!("{}/api/v1/tenants/{tenant_id}?reason=asked", self.url);
+        let answer = self.http.delete(path).send().await.unwrap();
+        assert!(answer.status().is_success(), "{answer:?}");
+        true
+    }
 }
 
 #[tokio::test]

@@ -22,6 +22,12 @@ pub trait Writable: Sync {
 
     /// Removes what the tenant has stored.
     async fn remove(&self, tenant_id: &TenantId);
+
+    /// Erases everything that is held of the tenant; `false`: the Config Database erases no tenant.
+    async fn erase(&self, tenant_id: &TenantId) -> bool {
+        let _ = tenant_id;
+        false
+    }
 }
 
 /// The feature of the suite.
@@ -87,6 +93,22 @@ pub async fn config_database(database: &dyn ConfigDatabase, writer: &dyn Writabl
     let of_one = BTreeSet::from_iter(of_one.expect("works").into_keys());
     assert_eq!(of_one, [tenant("ann")].into(), "those who are asked for");
 
+    // An erasure is more than a removal, and found until the tenant is there again.
+    if writer.erase(&tenant("bob")).await {
+        let erased = async || {
+            let erased = database.erased(&feature).await.expect("works");
+            BTreeSet::from_iter(erased.into_iter().map(|erased| erased.tenant_id))
+        };
+        let stored = tones(&[("ann", "bold"), ("eve", "glad")]);
+        anew.follow_until(database, &feature, &stored).await;
+        assert_eq!(anew.erased, [tenant("bob")].into());
+        assert_eq!(erased().await, anew.erased);
+        writer.put(record("bob", "anew")).await;
+        let stored = tones(&[("ann", "bold"), ("bob", "anew"), ("eve", "glad")]);
+        known.follow_until(database, &feature, &stored).await;
+        assert_eq!(erased().await, BTreeSet::new());
+    }
+
     // The feed of another database is not followed.
     let other = Cursor {
         since_id: 1,
@@ -133,6 +155,8 @@ fn tone(preference: &Map<String, Value>) -> String {
 /// What a follower knows.
 struct Known {
     tones: BTreeMap<TenantId, String>,
+    /// The tenants that the feed says were erased.
+    erased: BTreeSet<TenantId>,
     cursor: Cursor,
 }
 
@@ -149,6 +173,7 @@ impl Known {
         assert_eq!(tones.len(), snapshot.records.len(), "one per tenant");
         Self {
             tones,
+            erased: BTreeSet::new(),
             cursor: snapshot.cursor,
         }
     }
@@ -168,8 +193,12 @@ impl Known {
                     ChangeKind::Upserted(preference) => {
                         self.tones.insert(change.tenant_id, tone(&preference));
                     }
-                    ChangeKind::Deleted | ChangeKind::Erased => {
+                    ChangeKind::Deleted => {
                         self.tones.remove(&change.tenant_id);
+                    }
+                    ChangeKind::Erased => {
+                        self.tones.remove(&change.tenant_id);
+                        self.erased.insert(change.tenant_id);
                     }
                 }
             }

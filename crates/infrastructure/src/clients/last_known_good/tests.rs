@@ -898,3 +898,63 @@ async fn a_tenant_who_is_forgotten_is_in_no_file_and_all_others_stay() {
     known.forget(&first).await.unwrap();
     assert_eq!(text(), before);
 }
+
+#[tokio::test]
+async fn nothing_of_a_tenant_that_was_erased_stays_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut held = snapshot(3);
+    held.records.push(record("canary", "canary at first"));
+    let of = |tenant: &str, kind| Change {
+        kind,
+        ..changed(tenant, None, "2026-03-01T08:00:00Z")
+    };
+    let later = record("canary", "canary later").preference;
+    let pages = vec![
+        vec![of("canary", ChangeKind::Upserted(later))],
+        vec![of("t001", ChangeKind::Deleted)],
+        vec![of("canary", ChangeKind::Erased)],
+        vec![of(
+            "t000",
+            ChangeKind::Upserted(record("t000", "bold").preference),
+        )],
+    ];
+    let inner = then_changes(answering(vec![Ok(held)]), pages);
+    let known = around(inner, &folder, "server");
+    whole(&known).await.unwrap();
+    next_changes(&known).await;
+    next_changes(&known).await;
+    let path = folder::path(&folder.path().join("new"), &feature());
+    let has_canary = || {
+        let text = std::fs::read_to_string(&path).unwrap();
+        text.contains("canary")
+    };
+    assert!(has_canary());
+    assert_eq!(next_changes(&known).await[0].kind, ChangeKind::Erased);
+    assert!(!has_canary());
+    // It goes on with what comes next.
+    next_changes(&known).await;
+    let (tenants, damage) = kept(&path).await.unwrap().unwrap();
+    assert_eq!(tenants, ["t000", "t002"]);
+    assert_eq!(damage, None);
+    assert!(std::fs::read_to_string(&path).unwrap().contains("bold"));
+}
+
+#[tokio::test]
+async fn a_tenant_that_is_erased_while_the_last_known_preferences_are_used_is_not_among_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = around(answering(vec![Ok(snapshot(3))]), &folder, "server");
+    whole(&first).await.unwrap();
+    drop(first);
+    let erased = Change {
+        kind: ChangeKind::Erased,
+        ..changed("t001", None, "2026-03-01T08:00:00Z")
+    };
+    let inner = then_changes(answering(vec![Err(down())]), vec![vec![erased]]);
+    let second = around(inner, &folder, "server");
+    whole(&second).await.unwrap();
+    next_changes(&second).await;
+    let tenants = ["t000", "t001", "t002"].map(|tenant| TenantId::new(tenant).unwrap());
+    let records = second.preferences(&feature(), &tenants).await.unwrap();
+    assert_eq!(tone(&records, "t001"), None);
+    assert_eq!(records.len(), 2);
+}

@@ -261,3 +261,37 @@ fn changes_and_single_tenants_say_which_organization_it_is() {
     let error = config(json!("acme")).unwrap_err().error;
     assert_eq!(error.pointer, "/organization");
 }
+
+#[test]
+fn erasures_are_read_and_what_cannot_be_read_is_left_out() {
+    let page = json!({"changes": [
+        {"id": 1, "tenant_id": "a", "change": "erased", "preference": null, "changed_at": "2026-03-01T09:00:00Z"}
+    ]})
+    .to_string();
+    let page = Changes::read(page.as_bytes(), &feature()).unwrap();
+    assert!(matches!(
+        page.changes[0].what,
+        FeedEntry::Change {
+            news: PreferenceChange::Erased,
+            ..
+        }
+    ));
+    let page = json!({"tenants": [
+        {"id": 1, "tenant_id": "a", "erased_at": "2026-03-01T09:00:00Z", "own": 7},
+        {"id": 2, "tenant_id": "b"},
+        {"id": 3, "tenant_id": "a b", "erased_at": "2026-03-01T09:00:00Z"},
+        {"id": 4, "tenant_id": "c", "erased_at": "2026-03-02T09:00:00Z"}
+    ], "last_id": 4, "has_more": true})
+    .to_string();
+    let page = ErasedPage::read(page.as_bytes()).unwrap();
+    let tenants: Vec<_> = page
+        .erased
+        .iter()
+        .map(|one| one.tenant_id.as_str())
+        .collect();
+    assert_eq!(tenants, ["a", "c"]);
+    assert_eq!((page.last_id, page.has_more), (4, true));
+    let empty = ErasedPage::read(br#"{"tenants": []}"#).unwrap();
+    assert!(empty.erased.is_empty() && !empty.has_more);
+    assert!(ErasedPage::read(b"{}").is_err());
+}
