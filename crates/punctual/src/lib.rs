@@ -28,14 +28,7 @@ pub use punctual_application::{
     ReplayReport, RunPreparation, Severity, StatusHandle, SuppressReport, SuppressRequest,
     TriggerRequest, TriggeredBatch,
     ports::{
-        Alert, AlertAgent, AlertChannel, AlertDelivery, AlertDeliveryState, AlertError,
-        AlertFinding, AlertKind, Attempts, BatchFilter, BatchReader, ChangePage, Clock, Completer,
-        ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, DeadLetterFilter,
-        HandlerError, HandlerErrorKind, ItemSource, ItemSourceError, ItemSourceErrorKind, Page,
-        PastRun, PurposeHandler, Rendered, ResultSink, RunHistory, RunHistoryError,
-        RunHistoryErrorKind, RunOutcome, Settled, SinkError, Snapshot, SnapshotPages, SourceItem,
-        Stage, StoreError, StoreErrorKind, StoredAlert, StoredResult, Suppression, SystemClock,
-        TenantAnswers, TenantData, TenantRuns, Unreadable, WaitingCall,
+        Alert, AlertAgent, AlertChannel, AlertDelivery, AlertDeliveryState, AlertError, AlertFinding, AlertKind, Attempts, BatchFilter, BatchReader, ChangePage, Clock, Completer, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, DeadLetterFilter, ErasedTenant, HandlerError, HandlerErrorKind, ItemSource, ItemSourceError, ItemSourceErrorKind, Page, PastRun, PurposeHandler, Rendered, ResultSink, RunHistory, RunHistoryError, RunHistoryErrorKind, RunOutcome, Settled, SinkError, Snapshot, SnapshotPages, SourceItem, Stage, StoreError, StoreErrorKind, StoredAlert, StoredResult, Suppression, SystemClock, TenantAnswers, TenantData, TenantRuns, Unreadable, WaitingCall,
     },
 };
 pub use punctual_domain::{

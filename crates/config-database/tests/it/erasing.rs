@@ -283,7 +283,7 @@ async fn no_version_of_an_erased_configuration_comes_again(kind: Kind) {
     server.put("bob", json!({"f": daily("09:00")})).await;
     let erased = server.call(Method::DELETE, "tenants/ann?reason=asked", "");
     assert_eq!(erased.await.status(), 200);
-    // Whoever holds an ETag of before must not overwrite what is stored now.
+    // An ETag of before must not let its holder overwrite what is stored now.
     for tenant in ["ann", "new"] {
         let stored = server.put(tenant, json!({"f": daily("09:00")})).await;
         assert_eq!(stored["version"], 4, "{tenant}");
