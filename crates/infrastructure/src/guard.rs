@@ -16,8 +16,8 @@ use async_trait::async_trait;
 use futures::{FutureExt, stream};
 use punctual_application::ports::{
     ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, ErasedTenant,
-    HandlerError, ItemSource, ItemSourceError, ItemSourceErrorKind, SnapshotPages, SourceItem, TenantAnswers,
-    TenantData, Unreadable,
+    HandlerError, ItemSource, ItemSourceError, ItemSourceErrorKind, SnapshotPages, SourceItem,
+    TenantAnswers, TenantData, Unreadable,
 };
 use punctual_domain::{
     DataRequest, DataSource, FeatureType, JobDefaults, JobId, PreferenceRecord, Source, TenantId,

@@ -275,7 +275,9 @@ impl Follower {
                 self.cursor = Some(page.cursor);
                 for change in page.changes {
                     match &change.kind {
-                        ChangeKind::Deleted | ChangeKind::Erased => self.set(change.tenant_id.as_str(), None),
+                        ChangeKind::Deleted | ChangeKind::Erased => {
+                            self.set(change.tenant_id.as_str(), None);
+                        }
                         ChangeKind::Upserted(preference) => {
                             if change.tenant_id.as_str().starts_with("good") {
                                 self.set(change.tenant_id.as_str(), Some(preference));

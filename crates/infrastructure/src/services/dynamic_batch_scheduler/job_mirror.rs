@@ -3,8 +3,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{JobStatus, MirrorHandle};
 use punctual_domain::{
-    ChangeKind, DueGroup, FeatureType, ItemId, JobConfig, Mirror, NewBatch, Placement, Reading, Sharding,
-    TenantId, Work, Zone, plan_mirror,
+    ChangeKind, DueGroup, FeatureType, ItemId, JobConfig, Mirror, NewBatch, Placement, Reading,
+    Sharding, TenantId, Work, Zone, plan_mirror,
 };
 use tracing::{info, warn};
 
