@@ -15,6 +15,13 @@ pub(crate) fn remedy(kind: &FindingKind) -> String {
     let usual = remedies::remedy(kind);
     let text = match kind {
         FindingKind::Store => return format!("{usual} (BATCH_STORE_URL)"),
+        FindingKind::Restored => {
+            "Run `punctual-agent restore skip`: what fell due in that time most likely ran before; or `punctual-agent restore repeat`: \
+             it runs again, with the same idempotency keys"
+        }
+        FindingKind::Failing(Operation::WriteFence) => {
+            return format!("{usual} (CONFIG_LAST_KNOWN_GOOD_PATH)");
+        }
         FindingKind::Failing(operation) if operation.uses_store() => {
             return format!("{usual} (BATCH_STORE_URL)");
         }
@@ -71,6 +78,11 @@ mod tests {
         let feature = "f".parse().unwrap();
         for (kind, name) in [
             (FindingKind::Store, "BATCH_STORE_URL"),
+            (FindingKind::Restored, "`punctual-agent restore skip`"),
+            (
+                FindingKind::Failing(Operation::WriteFence),
+                "CONFIG_LAST_KNOWN_GOOD_PATH",
+            ),
             (
                 FindingKind::Failing(Operation::ReadQueues),
                 "BATCH_STORE_URL",

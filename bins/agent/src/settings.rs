@@ -168,6 +168,13 @@ const SETTINGS: [Setting; 31] = [
             own. `2/3 from 2026-12-01` changes it for occurrences of that date and later, `none from 2026-12-01` ends it",
     },
     Setting {
+        name: "BATCH_AFTER_RESTORE",
+        default: Some("ask"),
+        range: None,
+        what: "what is done when the store turns out to be [restored from an older copy](../operations/backup.md): `ask` runs nothing \
+            until an operator decides, `skip` skips what fell due in the time that is lost, `repeat` runs it again",
+    },
+    Setting {
         name: "BATCH_CHUNK_SIZE",
         default: Some("500"),
         range: Some((|settings| settings.batch_chunk_size as u64, 1..=10_000)),
@@ -278,6 +285,8 @@ pub(crate) struct Settings {
     pub(crate) batch_store_url: String,
     #[serde(deserialize_with = "shard")]
     pub(crate) batch_shard: ShardAssignment,
+    #[serde(deserialize_with = "after_restore")]
+    pub(crate) batch_after_restore: AfterRestore,
     pub(crate) batch_chunk_size: usize,
     #[serde(deserialize_with = "zone")]
     pub(crate) batch_default_timezone: Zone,
@@ -515,6 +524,12 @@ fn shard<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ShardAssignment, 
         .map_err(|error| D::Error::custom(format!("BATCH_SHARD: {error}")))
 }
 
+fn after_restore<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AfterRestore, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse()
+        .map_err(|error| D::Error::custom(format!("BATCH_AFTER_RESTORE: {error}")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -569,6 +584,7 @@ mod tests {
             ("BATCH_DEFAULT_TIMEZONE", "Mars/Olympus"),
             ("BATCH_HTTP_ADDR", "0.0.0.0:8080"),
             ("BATCH_SHARD", "5/4"),
+            ("BATCH_AFTER_RESTORE", "maybe"),
             ("BATCH_LOG_FORMAT", "xml"),
             ("BATCH_PUBLIC_URL", "punctual.example"),
             ("BATCH_PUBLIC_URL", "https://punctual.example/?a=b"),

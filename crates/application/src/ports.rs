@@ -17,6 +17,7 @@
 //! | | [`Suppressions`] | `testing::contract::suppressions` |
 //! | | [`Retention`] | `testing::contract::retention` |
 //! | | [`Alerts`] | `testing::contract::alerts` |
+//! | | [`Fence`] | `testing::contract::fence` |
 //! | | [`TenantRecords`] | `testing::contract::tenant_records` |
 //! | a clock | [`Clock`] | `testing::contract::clock` |
 //! | a memory of preferences | [`PreferenceMirror`] | `testing::contract::preference_mirror` |
@@ -49,6 +50,7 @@ mod chunk_queue;
 mod clock;
 mod config_database;
 mod deliveries;
+mod fence;
 mod item_source;
 mod mailer;
 mod operations;
@@ -85,6 +87,7 @@ pub use config_database::{
     Snapshot, SnapshotPages, Unreadable,
 };
 pub use deliveries::{Deliveries, DueDelivery};
+pub use fence::{EndedHold, Fence, FenceState, Hold};
 pub use item_source::{ItemSource, ItemSourceError, ItemSourceErrorKind, SourceItem};
 pub use mailer::Mailer;
 pub use operations::{
@@ -115,12 +118,7 @@ pub use work_queue::{Enqueued, Leadership, Pause, PauseCause, WorkQueue};
 
 #[cfg(any(test, feature = "mocks"))]
 pub use self::{
-    alerts::MockAlertChannel, alerts::MockAlerts, batch_reader::MockBatchReader,
-    batch_store::MockBatchStore, chunk_queue::MockChunkQueue, clock::MockClock,
-    config_database::MockConfigDatabase, deliveries::MockDeliveries, item_source::MockItemSource,
-    operations::MockOperatorStore, preference_mirror::MockPreferenceMirror,
-    provider_batches::MockProviderBatches, purpose_handler::MockPurposeHandler,
-    result_sink::MockResultSink, retention::MockRetention, run_history::MockRunHistory,
+    alerts::MockAlertChannel, alerts::MockAlerts, batch_reader::MockBatchReader, batch_store::MockBatchStore, chunk_queue::MockChunkQueue, clock::MockClock, config_database::MockConfigDatabase, deliveries::MockDeliveries, fence::MockFence, item_source::MockItemSource, operations::MockOperatorStore, preference_mirror::MockPreferenceMirror, provider_batches::MockProviderBatches, purpose_handler::MockPurposeHandler, result_sink::MockResultSink, retention::MockRetention, run_history::MockRunHistory,
     suppressions::MockSuppressions, tenant_data::MockTenantData, tenant_records::MockTenantRecords,
     waiting_items::MockCompleter, waiting_items::MockWaitingItems, work_queue::MockWorkQueue,
 };

@@ -4,7 +4,8 @@
 //! [`position`] that a job has been planned to and now; [`catch_up`] says what is made up for of what was missed,
 //! [`spread`] by how much a tenant falls due after the slot, [`placement`] what an edit of the job does to tenants who
 //! were still to come, [`shard`] which agent runs what, and [`backfill`] what past dates would have run. [`prepare_ahead`] says
-//! what falls due soon, to be prepared. [`explain`] tells it for one tenant.
+//! what falls due soon, to be prepared. [`explain`] tells it for one tenant. [`fence`] recognises a store that was restored from
+//! an older copy.
 //!
 //! To add a way of catching up, add a variant to [`catch_up::CatchUpPolicy`] and what it leaves in
 //! [`catch_up::due_of`]. To add a verdict, add a variant to [`explain::Verdict`] with its sentence, and the fact it rests
@@ -13,6 +14,7 @@
 pub(crate) mod backfill;
 pub(crate) mod catch_up;
 pub(crate) mod explain;
+pub(crate) mod fence;
 pub(crate) mod mirror;
 pub(crate) mod placement;
 pub(crate) mod planner;

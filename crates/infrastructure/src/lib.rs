@@ -51,6 +51,7 @@ pub use services::{
     batch_scheduler::{BatchScheduler, SchedulerOptions},
     delivery::Deliverer,
     dynamic_batch_scheduler::DynamicBatchScheduler,
+    fence_keeper::FenceKeeper,
     publisher::Publisher,
     retention_service::RetentionService,
     waiting_service::WaitingService,

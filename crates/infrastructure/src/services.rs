@@ -5,6 +5,7 @@ pub mod alerts;
 pub mod batch_scheduler;
 pub mod delivery;
 pub mod dynamic_batch_scheduler;
+pub mod fence_keeper;
 mod leadership;
 mod positions;
 pub mod publisher;

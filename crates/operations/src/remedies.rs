@@ -14,6 +14,10 @@ pub fn in_words(finding: &Finding, remedy: fn(&FindingKind) -> String) -> String
 pub fn remedy(kind: &FindingKind) -> String {
     let text = match kind {
         FindingKind::Store => FIX_STORE,
+        FindingKind::Restored => {
+            "Have what fell due in that time skipped, as it most likely ran before, or repeated with the same idempotency keys: \
+             on the overview, or by `POST /api/v1/restore`"
+        }
         FindingKind::NotPlannedYet => "Wait; if this lasts, see the log",
         FindingKind::NotPlanned => {
             "See the other reasons and the log. Nothing is lost: catch_up decides which missed runs are made up"
@@ -74,6 +78,10 @@ fn of_operation(operation: &Operation) -> &'static str {
             "Free disk space, or fix the permissions of its folder; without it no process can start \
              while the Config Database is down"
         }
+        Operation::WriteFence => {
+            "Free disk space, or fix the permissions of its folder; without it a store that is restored from an older copy is not \
+             recognised"
+        }
         _ => "See the log",
     }
 }
@@ -82,6 +90,7 @@ fn of_operation(operation: &Operation) -> &'static str {
 #[must_use]
 pub fn runbook(kind: &FindingKind) -> &'static str {
     match kind {
+        FindingKind::Restored => "A restored store",
         FindingKind::NotPlannedYet | FindingKind::NotPlanned => "PunctualNotPlanning",
         FindingKind::Preferences { .. } => "PunctualPreferencesStale",
         FindingKind::Paused(_) => "Paused jobs",
@@ -148,6 +157,7 @@ mod tests {
         let job = JobId::new("posts").unwrap();
         for kind in [
             FindingKind::Store,
+            FindingKind::Restored,
             FindingKind::NotPlannedYet,
             FindingKind::NotPlanned,
             FindingKind::Preferences {

@@ -13,15 +13,15 @@ use punctual_application::{
     ActiveFailures, BatchProcessor, Binding, CompletionUrls, EnhancedBatchProcessor, Handlers,
     Jobs, Limits, Operator, RetryPolicy,
     ports::{
-        Alerts, BatchReader, BatchStore, Clock, ConfigDatabase, Deliveries, ItemSource, ItemSourceError, OperatorStore, ProviderBatches, PurposeHandler, ResultSink, Retention, StoreError, StoreErrorKind, Suppressions, SystemClock, TenantData, TenantRecords, WaitingItems, WorkQueue,
+        Alerts, BatchReader, BatchStore, Clock, ConfigDatabase, Deliveries, Fence, ItemSource, ItemSourceError, OperatorStore, ProviderBatches, PurposeHandler, ResultSink, Retention, StoreError, StoreErrorKind, Suppressions, SystemClock, TenantData, TenantRecords, WaitingItems, WorkQueue,
     },
 };
 use punctual_domain::{
-    BatchConfig, DataSource, Delivery, FieldError, FieldErrors, Invalid, JobConfig, Location,
+    AfterRestore, BatchConfig, DataSource, Delivery, FieldError, FieldErrors, Invalid, JobConfig, Location,
     PurposeId, ShardAssignment, Sharding, Source, Work, Zone, values::base_url,
 };
 use punctual_infrastructure::{
-    AlertService, BatchScheduler, Deliverer, DynamicBatchScheduler, Guarded, OfShards, Publisher, RetentionService, SchedulerOptions, WaitingService,
+    AlertService, BatchScheduler, Deliverer, DynamicBatchScheduler, FenceKeeper, Guarded, OfShards, Publisher, RetentionService, SchedulerOptions, WaitingService,
 };
 use punctual_project::parse_batch_config;
 use punctual_store::Store;
@@ -53,6 +53,8 @@ pub struct Builder {
     shard: ShardAssignment,
     completion_url_base: Option<String>,
     pub(crate) alerts: AlertOptions,
+    after_restore: AfterRestore,
+    fence_folder: Option<PathBuf>,
     failures: ActiveFailures,
 }
 
@@ -77,6 +79,8 @@ impl Default for Builder {
             shard: ShardAssignment::default(),
             completion_url_base: None,
             alerts: AlertOptions::default(),
+            after_restore: AfterRestore::default(),
+            fence_folder: None,
             failures: ActiveFailures::default(),
         }
     }
@@ -169,6 +173,7 @@ pub(crate) struct StorePorts {
     pub(crate) retention: Arc<dyn Retention>,
     pub(crate) alerts: Arc<dyn Alerts>,
     pub(crate) tenant_records: Arc<dyn TenantRecords>,
+    pub(crate) fence: Arc<dyn Fence>,
     pub(crate) waiting: Arc<dyn WaitingItems>,
     /// The key that completion URLs are signed with.
     pub(crate) completion_key: [u8; 32],
@@ -331,6 +336,22 @@ impl Builder {
         self
     }
 
+    /// The folder in which this process remembers how far the store had come: in the file `fence.json`, outside of the store. With
+    /// it, a store that was restored from an older copy is recognised at the start; without one, only while the process runs.
+    #[must_use]
+    pub fn fence_folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.fence_folder = Some(folder.into());
+        self
+    }
+
+    /// What is done when the store turns out to be an older copy. By default nothing is planned or run until
+    /// [`Operator::settle_restore`] is called, or an operator decides.
+    #[must_use]
+    pub fn after_restore(mut self, after_restore: AfterRestore) -> Self {
+        self.after_restore = after_restore;
+        self
+    }
+
     /// The list of active failures, where other parts of the program use one too.
     #[must_use]
     pub fn failures(mut self, failures: ActiveFailures) -> Self {
@@ -362,6 +383,7 @@ impl Builder {
             retention: store.retention(),
             alerts: store.alerting(),
             tenant_records: store.tenant_records(),
+            fence: store.fence(),
             provider_batches: Some(store.provider_batches()),
         };
         let stop = CancellationToken::new();
@@ -371,8 +393,12 @@ impl Builder {
             StoreErrorKind::Conflict => StartError::Shard(error),
             _ => StartError::Store(error),
         })?;
+        let (after_restore, folder) = (self.after_restore, self.fence_folder.clone());
         let parts = self.assemble(checked, ports, sharding, clock, fastrand::f64, stop.clone())?;
-        Ok(Punctual::run(parts, store, stop))
+        // Before anything works on the store.
+        let mut keeper = FenceKeeper::new(parts.operator.clone(), after_restore, folder);
+        keeper.begin().await?;
+        Ok(Punctual::run(parts, keeper, store, stop))
     }
 
     /// Puts the parts together, on this store and clock, with jitter from `random`.
@@ -487,6 +513,7 @@ impl Builder {
             retention: store.retention,
             alerting,
             tenant_records: store.tenant_records,
+            fence: store.fence,
             preferences,
             item_source,
             jobs,

@@ -21,23 +21,18 @@ pub use axum;
 pub use chrono;
 
 pub use punctual_application::{
-    ActiveFailures, Actor, AlertAnswer, AlertTestReport, AlertWords, BackfillReport,
-    BackfillRequest, Binding, DeadLetterSelection, DiscardReport, Explanation, Finding,
-    FindingKind, Findings, Handlers, IdempotencyKey, JobView, Jobs, Operator, OperatorError,
-    Preview, PreviewContent, PreviewRequest, PreviewStatus, PreviewThen, PurposeLimits,
-    ReplayReport, RunPreparation, Severity, StatusHandle, SuppressReport, SuppressRequest,
-    TriggerRequest, TriggeredBatch,
+    ActiveFailures, Actor, AlertAnswer, AlertTestReport, AlertWords, BackfillReport, BackfillRequest, Binding, DeadLetterSelection, DiscardReport, Explanation, Finding, FindingKind, Findings, Handlers, IdempotencyKey, JobView, Jobs, Operator, OperatorError, Preview, PreviewContent, PreviewRequest, PreviewStatus, PreviewThen, PurposeLimits, ReplayReport, RestoreReport, RestoredStore, RunPreparation, Severity, StatusHandle, SuppressReport, SuppressRequest, TriggerRequest, TriggeredBatch,
     ports::{
         Alert, AlertAgent, AlertChannel, AlertDelivery, AlertDeliveryState, AlertError, AlertFinding, AlertKind, Attempts, BatchFilter, BatchReader, ChangePage, Clock, Completer, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, DeadLetterFilter, ErasedTenant, HandlerError, HandlerErrorKind, ItemSource, ItemSourceError, ItemSourceErrorKind, Page, PastRun, PurposeHandler, Rendered, ResultSink, RunHistory, RunHistoryError, RunHistoryErrorKind, RunOutcome, Settled, SinkError, Snapshot, SnapshotPages, SourceItem, Stage, StoreError, StoreErrorKind, StoredAlert, StoredResult, Suppression, SystemClock, TenantAnswers, TenantData, TenantRuns, Unreadable, WaitingCall,
     },
 };
 pub use punctual_domain::{
-    AtDeadline, Batch, BatchConfig, BatchStatus, Change, ChangeKind, Completion, DataRequest,
+    AfterRestore, AtDeadline, Batch, BatchConfig, BatchStatus, Change, ChangeKind, Completion, DataRequest,
     DataSource, DataTenant, DeadLetter, DeadLetterState, EmailAddress, FailureKind, FeatureType,
     FieldError, FieldErrors, Fields, Fingerprint, Invalid, InvalidId, InvalidWord, Item, ItemId,
     ItemInput, ItemResult, ItemStatus, JobConfig, JobId, Location, Membership, MergedPreference,
     Occurrence, OrganizationId, Outcome, Preference, PreferenceRecord, Previous, Priority,
-    Progress, PurposeId, Shard, ShardAssignment, Sharding, SkipReason, Slot, Source, TenantId,
+    Progress, PurposeId, RestoreChoice, RestoreGap, Shard, ShardAssignment, Sharding, SkipReason, Slot, Source, TenantId,
     Trigger, Waiting, WaitingStatus, Zone, values,
 };
 pub use punctual_infrastructure::LastKnownGood;

@@ -5,14 +5,17 @@ use std::{fmt, panic::AssertUnwindSafe, time::Duration};
 use futures::FutureExt;
 use punctual_application::{Operator, OperatorError, TriggerRequest, TriggeredBatch};
 use punctual_domain::{Firing, JobId};
-use punctual_infrastructure::Worker;
+use punctual_infrastructure::{FenceKeeper, Worker};
 use punctual_store::{HostConnection, Store};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, error};
 use uuid::Uuid;
 
 use crate::{Builder, builder::Parts};
+
+/// How long the last mark of the store may take.
+const LAST_MARK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Punctual at work: it schedules, runs what falls due and delivers results, until it is
 /// [shut down](Self::shut_down). Dropping it stops it at once: what was running runs again in the next process, which
@@ -25,6 +28,9 @@ pub struct Punctual {
     process: Uuid,
     stop: CancellationToken,
     _stops: DropGuard,
+    /// Marks how far the store has come, until all others have ended.
+    keeper: JoinHandle<&'static str>,
+    keeper_stops: DropGuard,
 }
 
 impl fmt::Debug for Punctual {
@@ -42,7 +48,12 @@ impl Punctual {
         Builder::default()
     }
 
-    pub(crate) fn run(parts: Parts, store: Store, stop: CancellationToken) -> Self {
+    pub(crate) fn run(
+        parts: Parts,
+        keeper: FenceKeeper,
+        store: Store,
+        stop: CancellationToken,
+    ) -> Self {
         let Parts {
             scheduler,
             publisher,
@@ -80,7 +91,12 @@ impl Punctual {
         ));
         let alerts = alerts.run(stop.clone());
         parts.spawn(watched("the sending of alerts", stop.clone(), alerts));
+        let keeper_stop = CancellationToken::new();
+        let keeper = keeper.run(keeper_stop.clone());
+        let keeper = watched("the keeper of the fence", keeper_stop.clone(), keeper);
         Self {
+            keeper: tokio::spawn(keeper),
+            keeper_stops: keeper_stop.drop_guard(),
             operator,
             parts,
             store,
@@ -184,6 +200,9 @@ impl Punctual {
                 debug!(%error, "Failed to record that the worker stops: {error}");
             }
         }
+        drop(self.keeper_stops);
+        // A store that does not answer keeps nothing from stopping.
+        let _ = tokio::time::timeout(LAST_MARK_TIMEOUT, self.keeper).await;
         ended
     }
 }

@@ -105,6 +105,7 @@ impl World {
             retention: store.clone(),
             alerts: store.clone(),
             tenant_records: store.clone(),
+            fence: store.clone(),
             completion_key: store.completion_key().await?,
             waiting: store.clone(),
             provider_batches: None,

@@ -53,6 +53,7 @@ macro_rules! waiting_jobs {
                          ORDER BY c.job_id LIMIT 1)
                  FROM queued WHERE queued.job_id IS NOT NULL)
              SELECT ", $columns, " FROM queued WHERE job_id IS NOT NULL
+               AND NOT EXISTS (SELECT 1 FROM @fence f WHERE f.held_to IS NOT NULL)
                AND NOT EXISTS (SELECT 1 FROM @paused_jobs p WHERE p.job_id = queued.job_id)
                AND EXISTS (SELECT 1 FROM @chunks c WHERE c.job_id = queued.job_id AND ", waits!(), ")"
         )
@@ -63,7 +64,7 @@ macro_rules! waiting_jobs {
 /// jobs.
 const MAX_JOBS: usize = 32;
 
-/// The jobs that are not paused and have chunks that can be claimed. One step through the index for each job that has any,
+/// The jobs that are not paused and have chunks that can be claimed; none while the store is held. One step through the index for each job that has any,
 /// however many it has.
 const WAITING_JOBS: &str = waiting_jobs!("job_id");
 

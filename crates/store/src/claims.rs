@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Puts claims on chunks that give all of their items. A claim that another process left open is a delivery that ended with it.
-/// Then of each the status of its batch, whether it has brought outcomes, or items of it wait or have waited, whether it replays or
+/// Then of each the status of its batch, or `restored`, whether it has brought outcomes, or items of it wait or have waited, whether it replays or
 /// another batch is of the same run, whether items of the job are noted as running or wait, how many of its own wait, how many items it
 /// has, and whether any runs were erased.
 /// `SQLite` uses an index of texts in what a statement returns only where the value is cast to one.
@@ -27,7 +27,8 @@ const CLAIM: &str = "UPDATE @chunks SET token = n.new_token, process = $3, claim
      FROM (SELECT one.value ->> 0 AS id, one.value ->> 1 AS new_token FROM @json($1, one)) n
      WHERE chunk_id = n.id AND @in_texts(chunk_id, $2)
      RETURNING chunk_id, chunk, run, batch_id, lost, suspect, suspected,
-               (SELECT b.status FROM @batches b WHERE b.batch_id = CAST(@chunks.batch_id AS TEXT)),
+               (SELECT CASE b.restored WHEN 0 THEN b.status ELSE 'restored' END FROM @batches b
+                WHERE b.batch_id = CAST(@chunks.batch_id AS TEXT)),
                succeeded + failed + skipped + nothing_to_do + waiting + called > 0,
                EXISTS (SELECT 1 FROM @batches o WHERE o.run = @chunks.run
                        AND (o.batch_id <> @chunks.batch_id OR o.trigger = 'replay')),
@@ -99,7 +100,12 @@ struct ClaimedRow {
 
 impl ClaimedRow {
     fn is_cancelled(&self) -> bool {
-        self.status.as_deref() == Some("cancelled")
+        self.status.as_deref() == Some("cancelled") || self.is_restored()
+    }
+
+    /// Whether the batch was cancelled because the store was restored from an older copy.
+    fn is_restored(&self) -> bool {
+        self.status.as_deref() == Some("restored")
     }
 }
 
@@ -198,7 +204,7 @@ pub(crate) async fn claim_chunks(
             let assigned = values![row.own, items, given.superseded];
             connection.execute(ASSIGN_ITEMS, assigned).await?;
         }
-        let cancelled = row.is_cancelled();
+        let (cancelled, restored) = (row.is_cancelled(), row.is_restored());
         let suspect = row
             .suspect
             .map(|tenant| ItemId::new(tenant).map_err(failed));
@@ -209,6 +215,7 @@ pub(crate) async fn claim_chunks(
             crash_count: row.crash_count,
             poison_candidate: suspect.transpose()?.map(|tenant| (tenant, row.suspected)),
             cancelled,
+            restored,
             resumed: given.resumed,
         });
     }

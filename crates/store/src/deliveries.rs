@@ -16,6 +16,7 @@ const DUE: &str = "SELECT d.id, d.batch_id, d.target, d.position, d.tries, coale
      FROM @deliveries d JOIN @batches b ON b.batch_id = d.batch_id
      WHERE d.state = 'open' AND d.not_before <= $1 AND b.finished_at IS NOT NULL
        AND d.target NOT IN (SELECT busy.value FROM @texts($2, busy))
+       AND NOT EXISTS (SELECT 1 FROM @fence f WHERE f.held_to IS NOT NULL)
      ORDER BY d.not_before, d.id LIMIT 1";
 
 /// Also where it goes: an operator may have sent it elsewhere since it was found.

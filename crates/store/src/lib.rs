@@ -52,6 +52,7 @@ mod deliveries;
 mod driver;
 mod erased;
 mod errors;
+mod fence;
 mod group_commit;
 mod host;
 mod kept_outputs;
@@ -79,7 +80,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use punctual_application::ports::{
-    Alerts, BatchReader, BatchStore, ChunkQueue, Deliveries, Enqueued, OperatorStore, ProviderBatches, Retention, StoreError, Suppressions, TenantRecords, WaitingItems, WorkQueue,
+    Alerts, BatchReader, BatchStore, ChunkQueue, Deliveries, Enqueued, Fence, OperatorStore, ProviderBatches, Retention, StoreError, Suppressions, TenantRecords, WaitingItems, WorkQueue,
 };
 use punctual_domain::Firing;
 use tokio::sync::{Mutex, watch};
@@ -111,6 +112,8 @@ pub struct Store {
     removal: Arc<Mutex<retention::Pass>>,
     /// The newest division that this process knows; empty before it has been assigned a shard.
     division: watch::Sender<String>,
+    /// Whether the store is held, as far as this process knows.
+    held: watch::Sender<bool>,
 }
 
 impl Store {
@@ -165,6 +168,7 @@ impl Store {
             preferences: Preferences::default(),
             removal: Arc::default(),
             division: watch::Sender::default(),
+            held: watch::Sender::new(false),
         })
     }
 
@@ -182,7 +186,7 @@ impl Store {
     ) -> Result<Enqueued, StoreError> {
         let session = connection.into().session(&self.database)?;
         let mut connection = self.database.connection(session);
-        self.check_division(&mut connection).await?;
+        self.check_plan(&mut connection, false).await?;
         work_queue::enqueue(&mut connection, firing, now).await
     }
 
@@ -243,6 +247,12 @@ impl Store {
     /// What is held of single tenants, to be erased or given out.
     #[must_use]
     pub fn tenant_records(&self) -> Arc<dyn TenantRecords> {
+        Arc::new(self.clone())
+    }
+
+    /// How far the store has come, and whether it is held.
+    #[must_use]
+    pub fn fence(&self) -> Arc<dyn Fence> {
         Arc::new(self.clone())
     }
 

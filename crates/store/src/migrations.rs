@@ -59,6 +59,7 @@ const SQLITE: &[File] = files! { "sqlite":
     "0021_retention"
     "0022_erased_tenants"
     "0024_alerts"
+    "0025_fence"
     "0026_compatibility"
 };
 
@@ -85,6 +86,7 @@ const POSTGRES: &[File] = files! { "postgres":
     "0019_retention"
     "0020_erased_tenants"
     "0022_alerts"
+    "0023_fence"
     "0024_compatibility"
 };
 
@@ -159,7 +161,7 @@ async fn of_pool(pool: &SqlitePool, dialect: &Arc<Dialect>) -> sqlx::Result<Conn
 
 /// The tables, and the migrations that made them.
 #[cfg(feature = "postgres")]
-const TABLES: [(&str, i64); 40] = [
+const TABLES: [(&str, i64); 41] = [
     (TABLE, 0),
     ("leader", 1),
     ("schedule_progress", 1),
@@ -200,6 +202,7 @@ const TABLES: [(&str, i64); 40] = [
     ("alert_revision", 22),
     ("erased_runs", 20),
     ("erased_preferences", 20),
+    ("fence", 23),
 ];
 
 /// Brings the tables of a `PostgreSQL` database up to date. Those that an earlier version made elsewhere move into the schema.

@@ -41,7 +41,9 @@ const CREATE: &str = "INSERT INTO @provider_batches (id, purpose_id, state, call
      VALUES ($1, $2, 'collected', $3, $4, $5, $5, 0, '[]')";
 
 const DUE: &str = "SELECT id, purpose_id, state, calls, first_since, created_at, due_at, looks, file_id, remote_id, others
-     FROM @provider_batches WHERE purpose_id = $1 AND ended_at IS NULL AND due_at <= $2 ORDER BY due_at, id LIMIT 1";
+     FROM @provider_batches WHERE purpose_id = $1 AND ended_at IS NULL AND due_at <= $2
+       AND NOT EXISTS (SELECT 1 FROM @fence f WHERE f.held_to IS NOT NULL)
+     ORDER BY due_at, id LIMIT 1";
 
 const TAKE: &str =
     "UPDATE @provider_batches SET due_at = $3 WHERE id = $1 AND due_at = $2 AND ended_at IS NULL";

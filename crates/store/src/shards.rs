@@ -17,9 +17,10 @@ const SHARDS: &str = "SELECT from_date, shard FROM @shards ORDER BY from_date";
 const PLANNED: &str =
     "SELECT scheduled_until, coalesce(furthest_until, scheduled_until) FROM @schedule_progress";
 
-/// The newest division, in the form that [`Store`] remembers.
+/// The newest division, in the form that [`Store`] remembers, or an empty text; and whether the store is held.
 const NEWEST: &str =
-    "SELECT from_date || ' ' || shard FROM @shards ORDER BY from_date DESC LIMIT 1";
+    "SELECT coalesce((SELECT s.from_date || ' ' || s.shard FROM @shards s ORDER BY s.from_date DESC LIMIT 1), ''),
+            (SELECT count(*) FROM @fence f WHERE f.held_to IS NOT NULL)";
 
 const FORGET: &str = "DELETE FROM @shards";
 
@@ -66,13 +67,22 @@ impl Store {
         Ok(sharding)
     }
 
-    /// Refuses what this process has planned by a division that is not the newest any more.
-    pub(crate) async fn check_division(
+    /// Refuses what this process has planned by a division that is not the newest any more, and with `is_plan` what the schedule
+    /// has planned before the store was found to be an older copy.
+    pub(crate) async fn check_plan(
         &self,
         connection: &mut Connection<'_>,
+        is_plan: bool,
     ) -> Result<(), StoreError> {
-        let newest: Option<String> = connection.fetch_optional(NEWEST, values![]).await?;
-        if newest.is_none_or(|newest| newest == *self.division.borrow()) {
+        let (newest, held): (String, bool) = connection.fetch_one(NEWEST, values![]).await?;
+        if held && is_plan {
+            return Err(StoreError::new(
+                StoreErrorKind::Conflict,
+                "the store was restored from an older copy, and nothing is planned until an operator has decided about the \
+                 runs that it does not know of",
+            ));
+        }
+        if newest.is_empty() || newest == *self.division.borrow() {
             return Ok(());
         }
         Err(StoreError::new(

@@ -44,7 +44,6 @@ const TABLES: [&str; 32] = [
     "secrets",
     "provider_batches",
     "provider_batch_calls",
-<<<<<<< HEAD
     "removed_results",
     "last_successes",
     "retention_state",
@@ -53,6 +52,7 @@ const TABLES: [&str; 32] = [
     "alert_revision",
     "erased_runs",
     "erased_preferences",
+    "fence",
 ];
 
 /// Number of rows copied, by table.
@@ -90,6 +90,7 @@ pub async fn transfer(from: &str, to: &str) -> Result<Transferred, StoreError> {
         .await
         .map_err(failed)?;
     refuse_non_empty(&mut target).await?;
+<<<<<<< HEAD
     // An agent that has planned nothing may have left its shard, the key of completion URLs, and what it has reported.
     for left in [
         "DELETE FROM shards",
@@ -97,6 +98,8 @@ pub async fn transfer(from: &str, to: &str) -> Result<Transferred, StoreError> {
         "DELETE FROM alerts",
         "DELETE FROM alert_messages",
         "DELETE FROM alert_revision",
+    // An agent that has planned nothing may have left its shard, the key of completion URLs, and a fence of its own.
+        "DELETE FROM fence",
     ] {
         sqlx::query(left)
             .execute(&mut *target)

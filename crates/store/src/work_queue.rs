@@ -30,11 +30,12 @@ use crate::{
     trace,
 };
 
-/// A process that does not know the newest division does not lead: it would plan by an older one.
+/// A process that does not know the newest division does not lead: it would plan by an older one. None does while the store is held.
 const LEAD: &str =
     "INSERT INTO @leader AS l (process, until)
      SELECT $1, clock_timestamp() + $2 * interval '1 millisecond'
      WHERE coalesce((SELECT from_date || ' ' || shard FROM @shards ORDER BY from_date DESC LIMIT 1), $3) = $3
+       AND NOT EXISTS (SELECT 1 FROM @fence f WHERE f.held_to IS NOT NULL)
      ON CONFLICT (one) DO UPDATE SET process = excluded.process, until = excluded.until
          WHERE l.process = excluded.process OR l.until <= clock_timestamp()";
 
@@ -57,11 +58,15 @@ const KEEP_POSITIONS: &str =
 /// Chunks that are inserted together: their messages stand in memory, and `PostgreSQL` takes no more than 1 GB of them.
 const CHUNKS_PER_INSERT: usize = 500;
 
-/// Stores batches, each a list of values, and returns the ids of those that were not there.
-const INSERT_BATCHES: &str = "INSERT INTO @batches (batch_id, job_id, slot, scheduled_at, trigger, total, key_form, run, status, created_at)
+/// Stores batches, each a list of values, and returns the ids of those that were not there. What the schedule has due in a time that
+/// a restored store skips is cancelled at once.
+const INSERT_BATCHES: &str = "INSERT INTO @batches (batch_id, job_id, slot, scheduled_at, trigger, total, key_form, run, status, created_at, restored)
      SELECT n.value ->> 0, n.value ->> 1, n.value ->> 2, CAST(n.value ->> 3 AS BIGINT), n.value ->> 4,
-            CAST(n.value ->> 5 AS BIGINT), n.value ->> 6, CAST(n.value ->> 7 AS BIGINT), $2, $3
-     FROM @json($1, n) WHERE TRUE ON CONFLICT DO NOTHING RETURNING batch_id";
+            CAST(n.value ->> 5 AS BIGINT), n.value ->> 6, CAST(n.value ->> 7 AS BIGINT),
+            CASE WHEN CAST(n.value ->> 3 AS BIGINT) <= s.until AND n.value ->> 4 IN ('schedule', 'clock_step') THEN 'cancelled' ELSE $2 END, $3,
+            CASE WHEN CAST(n.value ->> 3 AS BIGINT) <= s.until AND n.value ->> 4 IN ('schedule', 'clock_step') THEN 1 ELSE 0 END
+     FROM @json($1, n) CROSS JOIN (SELECT coalesce(max(skipped_until), 0) AS until FROM @fence) s
+     WHERE TRUE ON CONFLICT DO NOTHING RETURNING batch_id";
 
 /// Numbers of runs, of any of the jobs and of the occurrences. They are not removed before the transaction ends.
 const RUNS: &str = "SELECT n.job_id, n.occurrence, n.run FROM @runs n
@@ -120,8 +125,11 @@ const REPLAY: &str =
 
 #[async_trait]
 impl WorkQueue for Store {
-    /// Always in a file: it belongs to one machine, and a second process on it does no harm.
+    /// Always in a file that is not held: it belongs to one machine, and a second process on it does no harm.
     async fn lead(&self, process: Uuid, term: Duration) -> Result<Leadership, StoreError> {
+        if self.is_known_to_be_held() {
+            return Ok(Leadership::Refused);
+        }
         if !self.database.is_shared() {
             return Ok(Leadership::Always);
         }
@@ -158,7 +166,8 @@ impl WorkQueue for Store {
 
     async fn enqueue(&self, firing: Firing, now: DateTime<Utc>) -> Result<Enqueued, StoreError> {
         let mut transaction = self.database.begin().await?;
-        self.check_division(&mut transaction).await?;
+        let is_plan = !firing.positions.is_empty();
+        self.check_plan(&mut transaction, is_plan).await?;
         let enqueued = enqueue(&mut transaction, firing, now).await?;
         if !enqueued.batches.is_empty() {
             crash_point!("enqueue-before-commit");

@@ -166,6 +166,8 @@ pub struct Claim {
     pub poison_candidate: Option<(ItemId, u32)>,
     /// Whether the batch has been cancelled: its items are not to be run.
     pub cancelled: bool,
+    /// Whether it was cancelled because the store was restored from an older copy.
+    pub restored: bool,
     /// Those of the items whose tenant has another occurrence running, as far as processes have recorded it.
     pub overlapping: BTreeSet<ItemId>,
     /// The attempts at those of the items that have been called before, in a call that waited, and when the first began.

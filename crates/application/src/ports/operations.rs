@@ -389,7 +389,7 @@ pub struct AuditEntry {
     /// The interface, `page` or `api`, and the address of the caller.
     pub by: String,
     /// Action: `pause`, `resume`, `trigger`, `backfill`, `cancel`, `replay`, `discard`, `reopen`, `deliver_again`,
-    /// `acknowledge`, `unacknowledge`, `suppress`, `unsuppress`, `erase_tenant`, `export_tenant` or `sign_out`.
+    /// `acknowledge`, `unacknowledge`, `suppress`, `unsuppress`, `erase_tenant`, `export_tenant`, `restore` or `sign_out`.
     pub action: String,
     /// Job, batch or dead letters that the action was about.
     pub subject: String,

@@ -40,6 +40,8 @@ pub enum Operation {
     StoreRequest,
     /// Writing the last known preferences of a feature to disk.
     WriteLastKnownGood(FeatureType),
+    /// Writing down how far the store has come.
+    WriteFence,
 }
 
 impl Operation {
@@ -71,6 +73,7 @@ impl Operation {
             Self::TrackDeliveries => "track-deliveries",
             Self::StoreRequest => "store-request",
             Self::WriteLastKnownGood(_) => "write-last-known-good",
+            Self::WriteFence => "write-fence",
         }
     }
 

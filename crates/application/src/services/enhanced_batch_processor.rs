@@ -650,7 +650,12 @@ impl EnhancedBatchProcessor {
     /// Returns the reason why an item must not begin now.
     fn start_blocker(&self, run: &ChunkRun<'_>, item: &Item) -> Option<StartBlocker> {
         if run.claimed.is_cancelled() {
-            return Some(StartBlocker::Skip(SkipReason::Cancelled));
+            let reason = if run.claimed.claim.restored {
+                SkipReason::Restored
+            } else {
+                SkipReason::Cancelled
+            };
+            return Some(StartBlocker::Skip(reason));
         }
         // What has been called before, and waited, has begun in time.
         let has_begun = run.preparation.is_none() && run.resumed(&item.item_id).is_some();

@@ -22,6 +22,7 @@ mod preview;
 mod quarantine;
 mod replicas;
 mod retention;
+mod restore;
 mod search;
 mod suppressions;
 mod tenant_records;
@@ -53,6 +54,7 @@ pub use self::{
     quarantine::Quarantined,
     replicas::Replicas,
     retention::{JobRetention, RetentionReport},
+    restore::{RestoreReport, RestoreRequest, RestoredStore},
     search::Found,
     suppressions::{SuppressReport, SuppressRequest},
     tenant_records::hash_of_tenant,
@@ -71,7 +73,7 @@ use super::{
     schedule_status::StatusHandle,
 };
 use crate::ports::{
-    AuditEntry, BatchReader, Clock, ConfigDatabase, ItemSource, OperatorStore, Page, Retention, StoreError, Suppressions, TenantRecords, WaitingItems, WorkQueue,
+    AuditEntry, BatchReader, Clock, ConfigDatabase, Fence, ItemSource, OperatorStore, Page, Retention, StoreError, Suppressions, TenantRecords, WaitingItems, WorkQueue,
 };
 
 /// A page of one entry.
@@ -168,6 +170,8 @@ pub struct Operator {
     pub alerting: Alerting,
     /// What is held of single tenants.
     pub tenant_records: Arc<dyn TenantRecords>,
+    /// How far the store has come, and whether it is held.
+    pub fence: Arc<dyn Fence>,
     /// Source of preferences.
     pub preferences: Arc<dyn ConfigDatabase>,
     /// Where the items of plain jobs are read.

@@ -19,6 +19,7 @@ mod chunk_queue;
 mod clock;
 mod config_database;
 mod deliveries;
+mod fence;
 mod item_source;
 mod kept_outputs;
 mod operations;
@@ -50,6 +51,7 @@ pub use self::{
     clock::clock,
     config_database::{FEATURE, Writable, config_database},
     deliveries::deliveries,
+    fence::fence,
     item_source::{ITEMS, item_source},
     operations::operations,
     preference_mirror::preference_mirror,

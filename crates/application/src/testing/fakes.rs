@@ -7,6 +7,7 @@ mod batch_store;
 mod chunk_queue;
 mod config_database;
 mod deliveries;
+mod fence;
 mod item_source;
 mod operations;
 mod prepared_outputs;
@@ -38,8 +39,8 @@ pub use self::{
     run_history::FakeRunHistory, tenant_data::FakeTenantData,
 };
 use self::{
-    deliveries::DeliveryRow, operations::StoredRequest, prepared_outputs::PreparedRow,
-    waiting_items::WaitingRow,
+    deliveries::DeliveryRow, fence::FenceRow, operations::StoredRequest,
+    prepared_outputs::PreparedRow, waiting_items::WaitingRow,
 };
 use crate::{
     ChunkReport, EnhancedBatchProcessor, ProcessError,
@@ -116,6 +117,7 @@ struct Tables {
     deliveries: Vec<DeliveryRow>,
     suppressions: Vec<Suppression>,
     alerts: AlertBook,
+    fence: Option<FenceRow>,
     asked: StoredRequest,
     /// The last date of a job's runs of which results have been removed.
     removed_to: BTreeMap<JobId, NaiveDate>,
@@ -461,6 +463,11 @@ mod tests {
     async fn the_fake_store_erases_a_tenant() {
         let store = FakeStore::default();
         contract::tenant_records(&store, &store).await;
+    }
+
+    #[tokio::test]
+    async fn the_fence_keeps_the_contract_of_the_real_one() {
+        contract::fence(&FakeStore::default()).await;
     }
 
     #[tokio::test]

@@ -37,6 +37,7 @@ pub fn operator(store: &Arc<FakeStore>, jobs: BatchConfig, now: &str) -> Operato
         retention: store.clone(),
         alerting: Alerting::none(store.clone()),
         tenant_records: store.clone(),
+        fence: store.clone(),
         preferences,
         item_source,
         jobs,

@@ -131,6 +131,8 @@ pub enum SkipReason {
     Rescheduled,
     /// The run could not be prepared. It calls its purpose when it is due.
     NotPrepared,
+    /// The store was restored from an older copy, and the item most likely ran before.
+    Restored,
 }
 
 words!(
@@ -147,6 +149,7 @@ words!(
     Overlap = "overlap",
     Rescheduled = "rescheduled",
     NotPrepared = "not_prepared",
+    Restored = "restored",
 );
 
 /// An item's durable outcome.

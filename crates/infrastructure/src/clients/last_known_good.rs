@@ -7,7 +7,7 @@
 //! to [`HELD_RECORDS`] records are held, which spares small snapshots the way over the disk. What is read from the disk
 //! while the Config Database is down stays there too.
 
-mod folder;
+pub(crate) mod folder;
 mod journal;
 mod tenants;
 

@@ -19,10 +19,11 @@ use crate::{
     errors::failed,
 };
 
-/// When the next of the calls that wait is due, and the next item that is to be called again.
+/// When the next of the calls that wait is due, and the next item that is to be called again; nothing while the store is held.
 pub(crate) const NEXT: &str =
     "SELECT (SELECT min(w.due_at) FROM @waiting_items w WHERE w.phase = 1),
-            (SELECT min(w.due_at) FROM @waiting_items w WHERE w.phase = 2)";
+            (SELECT min(w.due_at) FROM @waiting_items w WHERE w.phase = 2)
+     WHERE NOT EXISTS (SELECT 1 FROM @fence f WHERE f.held_to IS NOT NULL)";
 
 /// Items that one transaction takes for those to be called again, or somewhat more.
 const RESUMED_TOGETHER: usize = 2_000;

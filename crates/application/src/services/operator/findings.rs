@@ -19,6 +19,7 @@ mod planning;
 mod preferences;
 mod quarantine;
 mod replicas;
+mod restored;
 mod waiting;
 
 use std::time::Duration;
@@ -30,7 +31,7 @@ pub use self::{
     kind::{FindingKind, Severity},
 };
 use super::{ONE, Operator};
-use crate::ports::{BatchFilter, StoreError};
+use crate::ports::{BatchFilter, Hold, StoreError};
 
 /// How long the store may take to answer.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -79,8 +80,12 @@ impl Operator {
         self.operation_findings(&mut findings, now);
         let asked = tokio::time::timeout(STORE_TIMEOUT, self.stored_findings(now)).await;
         let trouble = match asked {
-            Ok(Ok(warnings)) => {
+            Ok(Ok((warnings, hold))) => {
                 findings.warnings.extend(warnings);
+                if let Some(hold) = hold {
+                    findings.add(true, self.restored_finding(hold).await);
+                    findings.not_ready.rotate_right(1);
+                }
                 return findings;
             }
             Ok(Err(error)) => format!("the store does not answer: {error}"),
@@ -119,11 +124,14 @@ impl Operator {
         Ok(findings)
     }
 
-    /// What the store knows: jobs that are paused, and deliveries that fail.
-    async fn stored_findings(&self, now: DateTime<Utc>) -> Result<Vec<Finding>, StoreError> {
+    /// What the store knows: jobs that are paused, deliveries that fail, and that it is held.
+    async fn stored_findings(
+        &self,
+        now: DateTime<Utc>,
+    ) -> Result<(Vec<Finding>, Option<Hold>), StoreError> {
         self.reader.batches(&BatchFilter::default(), &ONE).await?;
         let mut found = self.paused_jobs().await?;
         found.extend(self.delivery_findings(now).await?);
-        Ok(found)
+        Ok((found, self.fence.hold().await?))
     }
 }

@@ -399,6 +399,7 @@ impl Tables {
             crash_count: row.crash_count,
             poison_candidate: row.poison_candidate.clone(),
             cancelled,
+            restored: false,
             overlapping,
             resumed,
             waiting,

@@ -22,8 +22,11 @@ impl ChunkQueue for FakeStore {
         limits: &ClaimLimits,
         now: DateTime<Utc>,
     ) -> Result<Vec<ClaimedChunk>, StoreError> {
-        let (mut tables, mut limits) = (self.tables(), limits.clone());
         let mut claimed = Vec::new();
+        if self.is_held() {
+            return Ok(claimed);
+        }
+        let (mut tables, mut limits) = (self.tables(), limits.clone());
         for job_id in limits.in_order(tables.waiting_jobs(now)) {
             for chunk in tables.waiting_chunks(&job_id, now) {
                 if limits.rest(&job_id) == 0 {

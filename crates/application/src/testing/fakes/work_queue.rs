@@ -17,8 +17,11 @@ use crate::ports::{
 
 #[async_trait]
 impl WorkQueue for FakeStore {
-    /// Always: what is in memory belongs to one process.
+    /// Always, unless the store is held: what is in memory belongs to one process.
     async fn lead(&self, _process: Uuid, _term: Duration) -> Result<Leadership, StoreError> {
+        if self.is_held() {
+            return Ok(Leadership::Refused);
+        }
         Ok(Leadership::Always)
     }
 

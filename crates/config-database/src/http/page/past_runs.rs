@@ -54,7 +54,8 @@ fn text_of(run: &PastRun) -> &'static str {
             SkipReason::JobRemoved
             | SkipReason::ItemRemoved
             | SkipReason::UnknownUser
-            | SkipReason::NotPrepared => "past-skipped",
+            | SkipReason::NotPrepared
+            | SkipReason::Restored => "past-skipped",
         },
     }
 }

@@ -62,7 +62,7 @@ pub(super) fn lock(folder: &Path) -> io::Result<Result<File, FolderInUse>> {
     Ok(Ok(file))
 }
 
-pub(super) fn create(folder: &Path) -> io::Result<()> {
+pub(crate) fn create(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
@@ -92,7 +92,7 @@ pub(super) fn features(folder: &Path) -> io::Result<Vec<FeatureType>> {
 }
 
 /// A file beside `path` that takes its place once it is whole.
-pub(super) fn beside(path: &Path) -> PathBuf {
+pub(crate) fn beside(path: &Path) -> PathBuf {
     let unique = uuid::Uuid::new_v4().simple();
     path.with_added_extension(format!("{unique}.{NEW}"))
 }

@@ -75,7 +75,7 @@ impl Operator {
             let id = known.finding.as_str();
             let (kind, about) = id.split_once('/').unwrap_or((id, ""));
             let is_shared = match kind {
-                "store" | "paused" | "job-failing" | "dead-letters" | "delivery-failing"
+                "store" | "restored" | "paused" | "job-failing" | "dead-letters" | "delivery-failing"
                 | "delivery-given-up" | "replica" | "expired" | "waiting" | "alerts-failing" => {
                     true
                 }

@@ -37,6 +37,8 @@ impl Severity {
 pub enum FindingKind {
     /// The store does not answer.
     Store,
+    /// The store was restored from an older copy, and waits for a decision.
+    Restored,
     /// Nothing has been planned since the process started.
     NotPlannedYet,
     /// Due work is not planned, or the scheduler has stopped planning.
@@ -78,6 +80,7 @@ impl FindingKind {
     pub fn id(&self) -> String {
         match self {
             Self::Store => "store".to_owned(),
+            Self::Restored => "restored".to_owned(),
             Self::NotPlannedYet => "not-planned-yet".to_owned(),
             Self::NotPlanned => "not-planned".to_owned(),
             Self::Preferences { cause, .. } => {
@@ -143,6 +146,7 @@ impl FindingKind {
             | Self::Expired(of)
             | Self::Waiting(of) => of == job_id,
             Self::Store
+            | Self::Restored
             | Self::NotPlannedYet
             | Self::NotPlanned
             | Self::Replica(_)

@@ -74,5 +74,8 @@ fn in_words(failure: &ActiveFailure) -> String {
                 "the last known preferences for {feature_type} cannot be stored on disk: {reason}"
             )
         }
+        Operation::WriteFence => {
+            format!("how far the store has come cannot be remembered outside of it: {reason}")
+        }
     }
 }

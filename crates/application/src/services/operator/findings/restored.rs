@@ -1,0 +1,16 @@
+//! A store that was restored from an older copy, and waits for a decision.
+
+use super::{Finding, FindingKind};
+use crate::{ports::Hold, services::operator::Operator};
+
+impl Operator {
+    /// That the store is held, before all others: it is why nothing else happens.
+    pub(super) async fn restored_finding(&self, hold: Hold) -> Finding {
+        let restored = self.count_missed(hold).await;
+        let what = format!(
+            "the store was restored from an older copy, and nothing is planned or run until an operator decides: {}",
+            restored.in_words()
+        );
+        Finding::new(FindingKind::Restored, what, restored.since).begun()
+    }
+}
