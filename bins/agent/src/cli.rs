@@ -9,7 +9,8 @@ use chrono::{DateTime, NaiveDate, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use punctual_domain::{
-    BatchStatus, EmailAddress, FailureKind, FeatureType, ItemStatus, JobId, TenantId,
+    AfterRestore, BatchStatus, EmailAddress, FailureKind, FeatureType, ItemStatus, JobId,
+    RestoreChoice, TenantId,
 };
 use uuid::Uuid;
 
@@ -142,6 +143,12 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Copy the `SQLite` store to a file and check the copy, while the agent runs
+    #[command(after_help = examples::BACKUP)]
+    Backup(BackupOptions),
+    /// Decide about a store that was restored from an older copy, or show what it lacks; requires a running agent
+    #[command(after_help = examples::RESTORE)]
+    Restore(RestoreOptions),
     /// Print the reference of the settings, of the metrics or of an HTTP API
     #[command(after_help = examples::REFERENCE)]
     Reference {
@@ -425,6 +432,32 @@ pub(crate) struct RunOptions {
     /// When the agent is ready, write its addresses to this file or pipe, as one line of JSON
     #[arg(long, value_name = "PATH")]
     pub(crate) ready_file: Option<PathBuf>,
+    /// What to do when the store turns out to be an older copy, in place of `BATCH_AFTER_RESTORE`
+    #[arg(long, value_name = "CHOICE", value_parser = word::<AfterRestore>(AfterRestore::WORDS))]
+    pub(crate) after_restore: Option<AfterRestore>,
+}
+
+#[derive(Args)]
+pub(crate) struct BackupOptions {
+    /// File of the copy of the store in `BATCH_STORE_URL`; it must not exist
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: PathBuf,
+    /// Also copy the store of the embedded Config Database, in `CONFIG_STORE_URL`, to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config_to: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct RestoreOptions {
+    /// What becomes of what fell due in the lost time; without it, show what is lost
+    #[arg(value_parser = word::<RestoreChoice>(RestoreChoice::WORDS))]
+    pub(crate) choice: Option<RestoreChoice>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]

@@ -1,6 +1,7 @@
 //! The commands, and how they end.
 
 pub(crate) mod alerts;
+pub(crate) mod backup;
 pub(crate) mod batches;
 pub(crate) mod check;
 pub(crate) mod dead_letters;
@@ -11,6 +12,7 @@ pub(crate) mod lists;
 pub(crate) mod move_store;
 pub(crate) mod preview;
 pub(crate) mod reference;
+pub(crate) mod restore;
 pub(crate) mod results;
 pub(crate) mod retention;
 pub(crate) mod run;

@@ -121,6 +121,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::MoveStore { to, json } => {
             commands::move_store::move_store(&settings()?, &to, json).await
         }
+        Command::Backup(options) => commands::backup::backup(&settings()?, options).await,
+        Command::Restore(options) => commands::restore::restore(&settings()?, options).await,
         Command::Reference { what } => what.print(),
         Command::Completions { shell } => {
             commands::shell::completions(shell);

@@ -13,7 +13,7 @@ use config::{Config, File};
 use punctual::{Clock, SystemClock, WebhookAlerts};
 use punctual_application::QuietHours;
 use punctual_domain::{
-    EmailAddress, InvalidEmailAddress, ShardAssignment, Zone,
+    AfterRestore, EmailAddress, InvalidEmailAddress, ShardAssignment, Zone,
     values::{base_url, http_url},
 };
 use punctual_infrastructure::EndpointError;

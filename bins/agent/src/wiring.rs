@@ -66,6 +66,8 @@ pub(crate) async fn start(
         .poll_interval(settings.config_poll_interval)
         .look_back(look_back)
         .completion_url_base(public_url)
+        .fence_folder(&settings.config_last_known_good_path)
+        .after_restore(settings.batch_after_restore)
         .failures(failures)
         .alert_words(AlertWords {
             remedy: WORDS.remedy,

@@ -12,7 +12,7 @@ use punctual_config_database::{
 };
 use punctual_domain::{TenantId, visible, visible_lines};
 use punctual_telemetry::TelemetryError;
-use punctual_web::process::{self, ReadyFile};
+use punctual_web::process::{self, NewFile, ReadyFile};
 use secrecy::ExposeSecret;
 use serde_json::json;
 use tokio::{
@@ -46,6 +46,12 @@ enum Command {
     Import {
         /// File to import
         file: PathBuf,
+    },
+    /// Copy the `SQLite` store to a file and check the copy, while the service runs
+    Backup {
+        /// File of the copy; it must not exist
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
     },
     /// Create, list, rotate and revoke API keys
     #[command(subcommand)]
@@ -172,6 +178,18 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
                 report.rejected == 0,
                 "{} lines were not stored",
                 report.rejected
+            );
+            Ok(())
+        }
+        Command::Backup { to } => {
+            let shown = to.display().to_string();
+            let file = NewFile::create(to).context("--to")?;
+            let copied = ConfigStore::backup(&settings.config_store_url, file.partial()).await;
+            copied.map_err(|error| with_setting(error.into()))?;
+            let bytes = file.finish()?;
+            println!(
+                "Copied {bytes} bytes to {}, and checked them",
+                visible(&shown)
             );
             Ok(())
         }

@@ -447,3 +447,22 @@ fn past_runs_come_from_the_agent_that_is_named() {
     assert!(log.contains("Failed to read past runs"), "{log}");
     assert!(!log.contains("canary"), "{log}");
 }
+
+#[test]
+fn a_backup_is_made_while_the_service_runs_and_takes_the_place_of_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path());
+    let created = output(folder.path(), &["keys", "create", "agent"]);
+    assert!(created.0, "{created:?}");
+    let copied = folder.path().join("copy");
+    std::fs::create_dir(&copied).unwrap();
+    let to = copied.join("config.db").display().to_string();
+    let (done, said, error) = output(folder.path(), &["backup", "--to", &to]);
+    assert!(done && said.contains("Copied"), "{said}{error}");
+    let (done, _, error) = output(folder.path(), &["backup", "--to", &to]);
+    assert!(!done && error.contains("exists already"), "{error}");
+    drop(service);
+    // The copy is a store.
+    let (done, keys, error) = output(&copied, &["keys", "list"]);
+    assert!(done && keys.contains("agent\tread"), "{keys}{error}");
+}

@@ -6,6 +6,7 @@
 mod any_config;
 mod api_keys;
 mod compatibility;
+mod backup;
 mod configs;
 mod dialect;
 mod drivers;

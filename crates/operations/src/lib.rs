@@ -21,6 +21,7 @@ mod preview;
 mod problem;
 pub mod remedies;
 mod retention;
+mod restore;
 mod schedule;
 mod suppressions;
 mod tenants;
@@ -163,6 +164,7 @@ fn calls_to_view() -> OpenApiRouter<App> {
         .routes(routes!(retention::report))
         .routes(routes!(waiting::list))
         .routes(routes!(audit::list))
+        .routes(routes!(restore::show))
         .routes(routes!(tenants::runs))
         .routes(routes!(tenants::past_runs))
         .routes(routes!(explain::tenant))
@@ -187,6 +189,7 @@ fn calls_to_operate() -> OpenApiRouter<App> {
         .routes(routes!(alerts::test))
         .routes(routes!(suppressions::add))
         .routes(routes!(suppressions::remove))
+        .routes(routes!(restore::settle))
 }
 
 /// The calls below `/api/v1` that give out or erase what is held of a person.

@@ -6,7 +6,7 @@
 
 use chrono::{DateTime, Utc};
 use punctual_application::{
-    DueItems, JobView, Quarantined, Severity,
+    DueItems, JobView, Quarantined, RestoredStore, Severity,
     ports::{
         self, AuditEntry, DeliveryState, PastRun, StoredAlert, StoredDelivery, StoredResult,
         Suppression,
@@ -375,6 +375,13 @@ impl From<StoredDelivery> for Delivery {
             reason: stored.reason,
         }
     }
+}
+
+/// Whether a restored store waits for a decision.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Restore {
+    /// The store, and what it lacks; `null`: it is not held.
+    pub restored: Option<RestoredStore>,
 }
 
 /// A page of the audit log.

@@ -35,6 +35,7 @@ mod overview;
 mod pager;
 mod preview;
 mod quarantine;
+mod restore;
 mod search;
 mod tenant;
 mod trends;
@@ -107,6 +108,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/deliveries", get(deliveries::list).post(deliveries::again))
         .route("/quarantine", get(quarantine::list))
         .route("/waiting", get(waiting::list))
+        .route("/restore", get(restore::show).post(restore::settle))
         .route("/replicas", get(replicas).post(alerts::test))
         .route("/audit-log", get(audit::list))
         .layer(middleware::from_fn(answer::say_once))

@@ -134,11 +134,14 @@ pub fn link(kind: &FindingKind) -> String {
 
 /// The page that puts it right once the cause is gone, where [`link`] leads to another one, and what the link says.
 pub(crate) fn fix(kind: &FindingKind) -> Option<(String, &'static str)> {
-    let FindingKind::JobFailing(job_id, _) = kind else {
-        return None;
-    };
-    let letters = link(&FindingKind::DeadLetters(job_id.clone()));
-    Some((letters, "Replay its dead letters"))
+    match kind {
+        FindingKind::Restored => Some(("/restore".to_owned(), "Decide")),
+        FindingKind::JobFailing(job_id, _) => {
+            let letters = link(&FindingKind::DeadLetters(job_id.clone()));
+            Some((letters, "Replay its dead letters"))
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]

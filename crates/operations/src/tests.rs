@@ -202,6 +202,7 @@ async fn every_response() {
         "/api/v1/schedule/upcoming?hours=24",
         "/api/v1/quarantine",
         "/api/v1/waiting",
+        "/api/v1/restore",
     ] {
         api.get(path).await;
     }
@@ -316,6 +317,8 @@ async fn every_kind_of_error() {
             "suppressions",
             json!({"addresses": ["ann@shop.example"], "reason": ""}),
         ),
+        ("restore", json!({"choice": "ask"})),
+        ("restore", json!({"choice": "skip"})),
         ("jobs/posts/trigger", json!({"tenants": []})),
         (
             "jobs/posts/trigger",

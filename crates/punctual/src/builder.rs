@@ -17,8 +17,8 @@ use punctual_application::{
     },
 };
 use punctual_domain::{
-    AfterRestore, BatchConfig, DataSource, Delivery, FieldError, FieldErrors, Invalid, JobConfig, Location,
-    PurposeId, ShardAssignment, Sharding, Source, Work, Zone, values::base_url,
+    AfterRestore, BatchConfig, DataSource, Delivery, FieldError, FieldErrors, Invalid, JobConfig,
+    Location, PurposeId, ShardAssignment, Sharding, Source, Work, Zone, values::base_url,
 };
 use punctual_infrastructure::{
     AlertService, BatchScheduler, Deliverer, DynamicBatchScheduler, FenceKeeper, Guarded, OfShards, Publisher, RetentionService, SchedulerOptions, WaitingService,

@@ -27,13 +27,13 @@ pub use punctual_application::{
     },
 };
 pub use punctual_domain::{
-    AfterRestore, AtDeadline, Batch, BatchConfig, BatchStatus, Change, ChangeKind, Completion, DataRequest,
-    DataSource, DataTenant, DeadLetter, DeadLetterState, EmailAddress, FailureKind, FeatureType,
-    FieldError, FieldErrors, Fields, Fingerprint, Invalid, InvalidId, InvalidWord, Item, ItemId,
-    ItemInput, ItemResult, ItemStatus, JobConfig, JobId, Location, Membership, MergedPreference,
-    Occurrence, OrganizationId, Outcome, Preference, PreferenceRecord, Previous, Priority,
-    Progress, PurposeId, RestoreChoice, RestoreGap, Shard, ShardAssignment, Sharding, SkipReason, Slot, Source, TenantId,
-    Trigger, Waiting, WaitingStatus, Zone, values,
+    AfterRestore, AtDeadline, Batch, BatchConfig, BatchStatus, Change, ChangeKind, Completion,
+    DataRequest, DataSource, DataTenant, DeadLetter, DeadLetterState, EmailAddress, FailureKind,
+    FeatureType, FieldError, FieldErrors, Fields, Fingerprint, Invalid, InvalidId, InvalidWord,
+    Item, ItemId, ItemInput, ItemResult, ItemStatus, JobConfig, JobId, Location, Membership,
+    MergedPreference, Occurrence, OrganizationId, Outcome, Preference, PreferenceRecord, Previous,
+    Priority, Progress, PurposeId, RestoreChoice, RestoreGap, Shard, ShardAssignment, Sharding,
+    SkipReason, Slot, Source, TenantId, Trigger, Waiting, WaitingStatus, Zone, values,
 };
 pub use punctual_infrastructure::LastKnownGood;
 #[cfg(feature = "http")]

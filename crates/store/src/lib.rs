@@ -42,6 +42,7 @@
 #![warn(missing_docs)]
 
 mod alerts;
+mod backup;
 mod batch_store;
 mod chunk_queue;
 mod claims;
@@ -88,6 +89,7 @@ use tokio::sync::{Mutex, watch};
 /// The crate whose pools and connections a store takes.
 pub use sqlx;
 
+pub use self::backup::backup;
 #[cfg(feature = "postgres")]
 use self::driver::postgres::PostgresDriver;
 use self::driver::{Announcement, Database, Namespace, sqlite::SqliteDriver};

@@ -1065,6 +1065,7 @@ async fn a_prefix_that_would_need_quotes_is_refused() {
 }
 
 mod compatibility;
+mod fence;
 #[cfg(feature = "postgres")]
 mod on_a_server;
 mod plans;

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Write},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -92,6 +92,68 @@ impl Drop for ReadyFile {
     }
 }
 
+/// A file that gets its name once it is whole. Until then it has another one beside it, and is removed when it is dropped.
+#[derive(Debug)]
+pub struct NewFile {
+    path: PathBuf,
+    partial: PathBuf,
+}
+
+impl NewFile {
+    /// Begins an empty file, which only the user of the process can read.
+    ///
+    /// # Errors
+    /// There is a file of that name already, or it cannot be made.
+    pub fn create(path: PathBuf) -> io::Result<Self> {
+        refuse_existing(&path)?;
+        let mut partial = path.clone().into_os_string();
+        partial.push(format!(".{}.partial", std::process::id()));
+        let partial = PathBuf::from(partial);
+        let mut options = fs::File::options();
+        let made = options.write(true).create_new(true).mode(0o600);
+        made.open(&partial).map_err(|error| {
+            let text = format!("cannot make {}: {error}", partial.display());
+            io::Error::new(error.kind(), text)
+        })?;
+        Ok(Self { path, partial })
+    }
+
+    /// Where it is until it is whole.
+    #[must_use]
+    pub fn partial(&self) -> &Path {
+        &self.partial
+    }
+
+    /// Gives the file its name. After a power cut it is there as a whole. Returns its size in bytes.
+    ///
+    /// # Errors
+    /// There is a file of that name by now, or the disk fails.
+    pub fn finish(self) -> io::Result<u64> {
+        let file = fs::File::open(&self.partial)?;
+        file.sync_all()?;
+        refuse_existing(&self.path)?;
+        fs::rename(&self.partial, &self.path)?;
+        let folder = self.path.parent();
+        let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
+        fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+        Ok(file.metadata()?.len())
+    }
+}
+
+fn refuse_existing(path: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(path).is_err() {
+        return Ok(());
+    }
+    let text = format!("{} exists already; name a new file", path.display());
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, text))
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.partial);
+    }
+}
+
 /// Takes the files of a `SQLite` database that earlier versions left readable for others away from them.
 pub fn keep_database_private(url: &str) {
     let Some(path) = url.strip_prefix("sqlite:") else {
@@ -161,6 +223,28 @@ mod tests {
         let nowhere = ReadyFile::new(folder.path().join("none/ready.json")).unwrap();
         let error = nowhere.write(&1).unwrap_err().to_string();
         assert!(error.contains("none/ready.json: "), "{error}");
+    }
+
+    #[test]
+    fn a_new_file_is_private_takes_the_place_of_none_and_is_there_only_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("copy.db");
+        let count = || fs::read_dir(folder.path()).unwrap().count();
+        let file = NewFile::create(path.clone()).unwrap();
+        assert!(!path.exists());
+        let mode = fs::metadata(file.partial()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        drop(file);
+        assert_eq!(count(), 0);
+        let file = NewFile::create(path.clone()).unwrap();
+        fs::write(file.partial(), "whole").unwrap();
+        assert_eq!(file.finish().unwrap(), 5);
+        assert_eq!(
+            (fs::read_to_string(&path).unwrap(), count()),
+            ("whole".into(), 1)
+        );
+        let error = NewFile::create(path).unwrap_err().to_string();
+        assert!(error.contains("copy.db exists already"), "{error}");
     }
 
     #[test]

@@ -193,6 +193,17 @@ pub(super) const MOVE_STORE: &str = "\
 Examples:
   punctual-agent move-store --to postgres://punctual@db.example/punctual";
 
+pub(super) const BACKUP: &str = "\
+Examples:
+  punctual-agent backup --to /backup/punctual.db
+  punctual-agent backup --to /backup/punctual.db --config-to /backup/config.db";
+
+pub(super) const RESTORE: &str = "\
+Examples:
+  punctual-agent restore
+  punctual-agent restore skip
+  punctual-agent restore repeat";
+
 pub(super) const REFERENCE: &str = "\
 Examples:
   punctual-agent reference settings

@@ -43,7 +43,10 @@ const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(20);
 /// How long items and deliveries may take of it.
 const GRACE: Duration = Duration::from_secs(18);
 
-pub(crate) async fn run(settings: Settings, options: RunOptions) -> Result<(), Failure> {
+pub(crate) async fn run(mut settings: Settings, options: RunOptions) -> Result<(), Failure> {
+    if let Some(after_restore) = options.after_restore {
+        settings.batch_after_restore = after_restore;
+    }
     let terminal = Terminal::new();
     let interactive =
         std::io::stdout().is_terminal() && settings.batch_log_format == LogFormat::Text;

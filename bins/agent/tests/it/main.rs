@@ -48,6 +48,7 @@ mod provider_batches;
 mod ready_by;
 mod reload;
 mod replicas;
+mod restore;
 mod running;
 mod shards;
 mod simulate;

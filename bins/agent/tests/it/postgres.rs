@@ -18,6 +18,17 @@ pub async fn database() -> String {
     options.database(&name).to_url_lossy().to_string()
 }
 
+/// The URL of a copy of a database that nothing is connected to.
+pub async fn copy_of(url: &str) -> String {
+    let options = PgConnectOptions::from_str(url).unwrap();
+    let original = options.get_database().unwrap().to_owned();
+    let copy = format!("{original}_copy");
+    let mut admin = PgConnection::connect(&SERVER).await.unwrap();
+    let sql = sqlx::AssertSqlSafe(format!("CREATE DATABASE {copy} TEMPLATE {original}"));
+    admin.execute(sql).await.unwrap();
+    options.database(&copy).to_url_lossy().to_string()
+}
+
 /// Ends every connection to a database at once, as a server does that goes down.
 pub async fn disconnect_all(url: &str) {
     let mut admin = PgConnection::connect(&SERVER).await.unwrap();

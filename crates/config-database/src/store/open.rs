@@ -76,7 +76,7 @@ macro_rules! migrations {
 
 /// Connections at most. Reads need no more on a few cores, and there is one writer at a time.
 const MAX_CONNECTIONS: u32 = 8;
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A connection that was lost in mid-transaction must not hold the feed's lock for ever. The agents' schema is left out
 /// of the search path: a role of that name would see the agents' tables before ours. Where ours stand already, they are used.
@@ -155,7 +155,7 @@ fn parse(url: &str) -> Option<(Dialect, AnyConnectOptions)> {
     Some((dialect, options.ok()?))
 }
 
-fn file_of(url: &str) -> &str {
+pub(super) fn file_of(url: &str) -> &str {
     let path = url.trim_start_matches("sqlite:").trim_start_matches("//");
     path.split_once('?').map_or(path, |(path, _)| path)
 }

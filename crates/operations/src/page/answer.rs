@@ -42,6 +42,8 @@ pub(super) enum What {
     Acknowledged,
     Unacknowledged,
     Erased,
+    /// The restored store goes on.
+    Restored,
     /// The batch was over.
     NotCancelled,
     /// What was discarded has been opened already, or is gone.
@@ -162,7 +164,8 @@ impl Done {
             | What::Acknowledged
             | What::Unacknowledged
             | What::AlertsTested
-            | What::Erased => false,
+            | What::Erased
+            | What::Restored => false,
         }
     }
 
@@ -232,6 +235,7 @@ impl Done {
                 amount(*left, "item"),
                 amount(self.batches, "dead letter")
             ),
+            What::Restored => "The store goes on.".to_owned(),
             What::NotCancelled => "The batch is over: nothing was cancelled.".to_owned(),
             What::NotReopened => {
                 "Nothing was reopened: those dead letters are open already, or gone.".to_owned()

@@ -27,6 +27,7 @@ mod alerts;
 mod leads;
 mod organizations;
 mod preview;
+mod restore;
 mod waiting;
 
 /// A browser with the cookie that tells what was done.
