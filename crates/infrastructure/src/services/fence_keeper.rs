@@ -3,7 +3,7 @@
 //!
 //! Every process makes marks: once a minute, and while work is done a few seconds after it. So a copy is recognised unless the
 //! process did nothing for longer than these seconds after it was taken. A mark is stored before it is remembered; a process that
-//! dies in between remembers less than the store has, which is no sign of a copy.
+//! dies in between remembers less than the store has, which does not look like a copy.
 
 mod file;
 

@@ -26,7 +26,7 @@ impl FenceFile {
         &self.0
     }
 
-    /// What is remembered. Nothing where there is no file yet.
+    /// What is remembered. Nothing before the first mark.
     pub(super) fn read(&self) -> io::Result<KnownMarks> {
         match fs::read(&self.0) {
             Ok(text) => Ok(serde_json::from_slice(&text)?),
