@@ -149,6 +149,9 @@ pub(crate) enum Command {
     /// Decide about a store that was restored from an older copy, or show what it lacks; requires a running agent
     #[command(after_help = examples::RESTORE)]
     Restore(RestoreOptions),
+    /// Compare rules of time zones: which zones change, and when
+    #[command(subcommand, after_help = examples::ZONES)]
+    Zones(Zones),
     /// Print the reference of the settings, of the metrics or of an HTTP API
     #[command(after_help = examples::REFERENCE)]
     Reference {
@@ -435,6 +438,29 @@ pub(crate) struct RunOptions {
     /// What to do when the store turns out to be an older copy, in place of `BATCH_AFTER_RESTORE`
     #[arg(long, value_name = "CHOICE", value_parser = word::<AfterRestore>(AfterRestore::WORDS))]
     pub(crate) after_restore: Option<AfterRestore>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Zones {
+    /// List the zones whose clocks differ by the rules in a folder
+    #[command(after_help = examples::ZONES)]
+    Diff(ZonesDiffOptions),
+}
+
+#[derive(Args)]
+pub(crate) struct ZonesDiffOptions {
+    /// Folder with the new rules, as `/usr/share/zoneinfo`, or `system`
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) to: PathBuf,
+    /// Folder with the old rules (default: those in effect)
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) from: Option<PathBuf>,
+    /// Number of days from now on that are compared
+    #[arg(long, value_name = "N", default_value_t = 400, value_parser = whole_number(1..=3_660_u32))]
+    pub(crate) days: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Args)]

@@ -23,6 +23,7 @@ pub(crate) mod status;
 pub(crate) mod suppressions;
 pub(crate) mod tenants;
 pub(crate) mod waiting;
+pub(crate) mod zones;
 
 use std::{fmt, process::ExitCode};
 

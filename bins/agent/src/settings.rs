@@ -16,7 +16,7 @@ use punctual_domain::{
     AfterRestore, EmailAddress, InvalidEmailAddress, ShardAssignment, Zone,
     values::{base_url, http_url},
 };
-use punctual_infrastructure::EndpointError;
+use punctual_infrastructure::{EndpointError, read_zone_folder};
 use punctual_telemetry::LogFormat;
 use punctual_web::key::check_key;
 use secrecy::{ExposeSecret, SecretString};
@@ -36,6 +36,8 @@ struct Setting {
 
 /// How a whole number is read, and what it may be.
 type Range = (fn(&Settings) -> u64, RangeInclusive<u64>);
+
+const TZDB_DIR: &str = "BATCH_TZDB_DIR";
 
 /// Every setting of the agent.
 const SETTINGS: [Setting; 31] = [
@@ -187,6 +189,13 @@ const SETTINGS: [Setting; 31] = [
         what: "time zone of preferences and schedules that do not name one",
     },
     Setting {
+        name: TZDB_DIR,
+        default: None,
+        range: None,
+        what: "[zone rules](../operations/deployment.md#zone-rules) in place of the built-in ones: a folder in the format of \
+            `/usr/share/zoneinfo`, or `system` for that of the machine; read at the start, also for the embedded Config Database",
+    },
+    Setting {
         name: "BATCH_HTTP_ADDR",
         default: Some("127.0.0.1:8080"),
         range: None,
@@ -290,6 +299,7 @@ pub(crate) struct Settings {
     pub(crate) batch_chunk_size: usize,
     #[serde(deserialize_with = "zone")]
     pub(crate) batch_default_timezone: Zone,
+    pub(crate) batch_tzdb_dir: Option<PathBuf>,
     pub(crate) batch_http_addr: SocketAddr,
     pub(crate) batch_public_url: Option<String>,
     pub(crate) batch_api_key: Option<SecretString>,
@@ -353,10 +363,12 @@ impl Settings {
         if let Some(file) = file {
             builder = builder.add_source(File::from(file));
         }
-        let settings: Self = builder
-            .build()
-            .and_then(Config::try_deserialize)
-            .context("invalid settings")?;
+        let built = builder.build().context("invalid settings")?;
+        // Before any zone is read.
+        if let Ok(folder) = built.get_string(TZDB_DIR) {
+            install_zones(&folder).context("invalid settings")?;
+        }
+        let settings: Self = built.try_deserialize().context("invalid settings")?;
         settings.check().context("invalid settings")?;
         Ok(settings)
     }
@@ -508,6 +520,15 @@ impl Settings {
     }
 }
 
+/// Has the zone rules in a folder take the place of those built in.
+fn install_zones(folder: &str) -> anyhow::Result<()> {
+    let rules = read_zone_folder(Path::new(folder));
+    let rules = rules.map_err(|error| anyhow!("{TZDB_DIR}: {error}"))?;
+    // Others are in effect only where settings are read twice, which gives the same.
+    let _ = Zone::install(rules);
+    Ok(())
+}
+
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     u64::deserialize(deserializer).map(Duration::from_secs)
 }
@@ -585,6 +606,7 @@ mod tests {
             ("BATCH_HTTP_ADDR", "0.0.0.0:8080"),
             ("BATCH_SHARD", "5/4"),
             ("BATCH_AFTER_RESTORE", "maybe"),
+            ("BATCH_TZDB_DIR", "/nowhere"),
             ("BATCH_LOG_FORMAT", "xml"),
             ("BATCH_PUBLIC_URL", "punctual.example"),
             ("BATCH_PUBLIC_URL", "https://punctual.example/?a=b"),

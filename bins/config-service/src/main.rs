@@ -11,6 +11,7 @@ use punctual_config_database::{
     ConfigStore, Expiring, NewKey, Reason, Scope, Server, ServerError, ServerSettingNames,
 };
 use punctual_domain::{TenantId, visible, visible_lines};
+use punctual_infrastructure::log_zone_rules;
 use punctual_telemetry::TelemetryError;
 use punctual_web::process::{self, NewFile, ReadyFile};
 use secrecy::ExposeSecret;
@@ -30,7 +31,8 @@ use crate::settings::Settings;
 /// versions of preferences are kept), `BATCH_LOG`, `BATCH_LOG_FORMAT`. To embed its pages:
 /// `CONFIG_EMBED_ORIGINS` (sites that may, such as <https://shop.example>), `CONFIG_LINK_KEYS` (id:secret, which sign
 /// links), `CONFIG_PUBLIC_URL` (its address in browsers), `CONFIG_SITE_NAME`, `CONFIG_SITE_LOGO` (a file). To show past runs on
-/// its pages: `CONFIG_AGENT_URLS` (<http://127.0.0.1:8080>), `CONFIG_AGENT_API_KEY`.
+/// its pages: `CONFIG_AGENT_URLS` (<http://127.0.0.1:8080>), `CONFIG_AGENT_API_KEY`. Zone rules in place of the built-in ones:
+/// `CONFIG_TZDB_DIR` (a folder as /usr/share/zoneinfo, or system); give it and all agents the same.
 #[derive(Parser)]
 #[command(version, verbatim_doc_comment)]
 struct Cli {
@@ -147,6 +149,9 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             TelemetryError::Filter { .. } => anyhow!("BATCH_LOG: {error}"),
             error => error.into(),
         })?;
+    if let Some(folder) = &settings.config_tzdb_dir {
+        log_zone_rules(folder);
+    }
     process::keep_database_private(&settings.config_store_url);
     match cli
         .command

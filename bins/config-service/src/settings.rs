@@ -5,7 +5,10 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use anyhow::{Context, anyhow, ensure};
 use config::Config;
 use punctual_config_database::{Embedding, EmbeddingSettings, InvalidEmbedding, ServerSettings};
-use punctual_infrastructure::{AgentClient, AgentClientOptions, AgentSettingNames};
+use punctual_domain::Zone;
+use punctual_infrastructure::{
+    AgentClient, AgentClientOptions, AgentSettingNames, read_zone_folder,
+};
 use punctual_telemetry::{DEFAULT_FILTER, LogFormat};
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -22,6 +25,7 @@ const NAMES: [(&str, Option<&str>); 13] = [
     ("CONFIG_SITE_LOGO", None),
     ("CONFIG_AGENT_URLS", None),
     ("CONFIG_AGENT_API_KEY", None),
+    ("CONFIG_TZDB_DIR", None),
     ("BATCH_LOG", Some(DEFAULT_FILTER)),
     ("BATCH_LOG_FORMAT", Some("text")),
 ];
@@ -43,6 +47,7 @@ pub(crate) struct Settings {
     config_site_logo: Option<PathBuf>,
     config_agent_urls: Option<String>,
     config_agent_api_key: Option<SecretString>,
+    pub(crate) config_tzdb_dir: Option<PathBuf>,
     pub(crate) batch_log: String,
     pub(crate) batch_log_format: LogFormat,
 }
@@ -58,10 +63,18 @@ impl Settings {
                 builder = builder.set_default(name, default)?;
             }
         }
-        builder
+        let settings: Self = builder
             .build()
             .and_then(Config::try_deserialize)
-            .context("invalid settings")
+            .context("invalid settings")?;
+        // Nothing has read a zone yet.
+        if let Some(folder) = &settings.config_tzdb_dir {
+            let rules = read_zone_folder(folder);
+            let rules =
+                rules.map_err(|error| anyhow!("invalid settings: CONFIG_TZDB_DIR: {error}"))?;
+            let _ = Zone::install(rules);
+        }
+        Ok(settings)
     }
 
     /// How other products embed the pages, and what these know of past runs.

@@ -66,7 +66,8 @@ pub use time::{
     schedule::Schedule,
     slot::{ClockChange, Slot},
     times::{TimeOfDay, Times},
-    zone::{TZDB_VERSION, UnknownZone, Zone},
+    zone::{InvalidZoneRules, TZDB_VERSION, UnknownZone, Zone, ZoneRules},
+    zone_differences::{OffsetChange, ZoneDifference, zone_differences},
 };
 pub use work::{
     batch::{Batch, BatchStatus, NewBatch},

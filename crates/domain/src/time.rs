@@ -1,7 +1,7 @@
 //! Time: from a recurrence, a time of day and a zone to instants, and from an instant to the key of its run.
 //!
-//! [`zone`] is the only module on the time zone database, [`recurrence`] and [`bounds`] are calendar arithmetic without time
-//! or zone, [`slot`] joins them with [`times`] of day, [`schedule`] is a slot or an expression of [`cron`], and [`occurrence`] is the key under which a run
+//! [`zone`] is the only module on the time zone database, and [`zone_differences`] compares two releases of it. [`recurrence`] and
+//! [`bounds`] are calendar arithmetic without time or zone, [`slot`] joins them with [`times`] of day, [`schedule`] is a slot or an expression of [`cron`], and [`occurrence`] is the key under which a run
 //! happens at most once. Nothing here knows tenants or JSON.
 //!
 //! `tests/recurrence.sh` compares all of it with python-dateutil.
@@ -18,3 +18,4 @@ pub(crate) mod schedule;
 pub(crate) mod slot;
 pub(crate) mod times;
 pub(crate) mod zone;
+pub(crate) mod zone_differences;

@@ -23,6 +23,7 @@ mod spans;
 mod strict_json;
 #[cfg(feature = "http")]
 mod tenant_data;
+mod zone_folder;
 
 pub use clients::last_known_good::{FolderInUse, LastKnownGood};
 pub use clients::of_shards::OfShards;
@@ -60,3 +61,4 @@ pub use services::{
 pub use sources::Sources;
 #[cfg(feature = "http")]
 pub use tenant_data::HttpTenantData;
+pub use zone_folder::{ZoneFolderError, log_zone_rules, read_zone_folder};

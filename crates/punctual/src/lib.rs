@@ -33,14 +33,14 @@ pub use punctual_domain::{
     Item, ItemId, ItemInput, ItemResult, ItemStatus, JobConfig, JobId, Location, Membership,
     MergedPreference, Occurrence, OrganizationId, Outcome, Preference, PreferenceRecord, Previous,
     Priority, Progress, PurposeId, RestoreChoice, RestoreGap, Shard, ShardAssignment, Sharding,
-    SkipReason, Slot, Source, TenantId, Trigger, Waiting, WaitingStatus, Zone, values,
+    SkipReason, Slot, Source, TenantId, Trigger, Waiting, WaitingStatus, Zone, ZoneRules, values,
 };
-pub use punctual_infrastructure::LastKnownGood;
 #[cfg(feature = "http")]
 pub use punctual_infrastructure::{
     ClientOptions, ClientSettingNames, ConfigDatabaseClient, HandlerKind, HandlerKinds, Project,
     WebhookAlerts,
 };
+pub use punctual_infrastructure::{LastKnownGood, ZoneFolderError, read_zone_folder};
 #[cfg(feature = "operations")]
 pub use punctual_operations::{Access, Metrics, Operations, Words};
 pub use punctual_project::{FileError, FileErrors};

