@@ -123,10 +123,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         }
         Command::Backup(options) => commands::backup::backup(&settings()?, options).await,
         Command::Restore(options) => commands::restore::restore(&settings()?, options).await,
-        Command::Zones(what) => {
-            settings()?;
-            commands::zones::zones(what)
-        }
+        Command::Zones(what) => commands::zones::zones(&settings()?, what).await,
         Command::Reference { what } => what.print(),
         Command::Completions { shell } => {
             commands::shell::completions(shell);

@@ -155,6 +155,7 @@ fn calls_to_view() -> OpenApiRouter<App> {
         .routes(routes!(schedule::job))
         .routes(routes!(schedule::upcoming))
         .routes(routes!(schedule::quarantine))
+        .routes(routes!(schedule::zones))
         .routes(routes!(batches::list))
         .routes(routes!(batches::one))
         .routes(routes!(batches::results))

@@ -6,7 +6,7 @@
 
 use chrono::{DateTime, Utc};
 use punctual_application::{
-    DueItems, JobView, Quarantined, RestoredStore, Severity,
+    DueItems, JobView, Quarantined, RestoredStore, Severity, ZoneInUse,
     ports::{
         self, AuditEntry, DeliveryState, PastRun, StoredAlert, StoredDelivery, StoredResult,
         Suppression,
@@ -48,6 +48,15 @@ pub struct Upcoming {
     pub until: DateTime<Utc>,
     /// What falls due, by instant and job.
     pub upcoming: Vec<DueItems>,
+}
+
+/// Time zones that tenants are scheduled in.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Zones {
+    /// The version of the time zone database in effect.
+    pub tzdb: String,
+    /// The zones, by name.
+    pub zones: Vec<ZoneInUse>,
 }
 
 /// Preferences that cannot be used.

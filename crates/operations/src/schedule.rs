@@ -6,13 +6,13 @@ use axum::{
 };
 use chrono::TimeDelta;
 use punctual_application::JobView;
-use punctual_domain::JobId;
+use punctual_domain::{JobId, Zone};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{
     App,
-    model::{Jobs, Quarantine, Upcoming},
+    model::{Jobs, Quarantine, Upcoming, Zones},
     problem::{AnyProblem, Problem},
 };
 
@@ -41,6 +41,18 @@ pub(super) async fn job(
     Path(job_id): Path<String>,
 ) -> Result<Json<JobView>, Problem> {
     Ok(Json(app.operator.job_view(&JobId::new(&job_id)?).await?))
+}
+
+/// The time zones in use, with the number of tenants.
+#[utoipa::path(get, path = "/zones", responses(
+    (status = 200, body = Zones, description = "The zones"),
+    AnyProblem
+))]
+pub(super) async fn zones(State(app): State<App>) -> Result<Json<Zones>, Problem> {
+    Ok(Json(Zones {
+        tzdb: Zone::version().to_owned(),
+        zones: app.operator.zones().await,
+    }))
 }
 
 #[derive(Deserialize, IntoParams)]

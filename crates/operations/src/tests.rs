@@ -203,6 +203,7 @@ async fn every_response() {
         "/api/v1/quarantine",
         "/api/v1/waiting",
         "/api/v1/restore",
+        "/api/v1/zones",
     ] {
         api.get(path).await;
     }

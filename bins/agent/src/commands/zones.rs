@@ -1,21 +1,27 @@
-//! `zones diff`: which zones change with other rules, and when.
+//! `zones diff`: which zones change with other rules, when, and for how many users of a running agent.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
 use chrono::TimeDelta;
 use punctual_application::ports::{Clock, SystemClock};
 use punctual_domain::{OffsetChange, Zone, ZoneDifference, zone_differences};
 use punctual_infrastructure::read_zone_folder;
+use punctual_operations::model;
 use serde_json::{Value, json};
 
 use super::Failure;
 use crate::{
     cli::{Zones, ZonesDiffOptions},
+    client::Client,
     output::{Table, View, cell, minute, show},
+    settings::Settings,
 };
 
+/// How many users are scheduled in a zone, by zone; each counts once for each feature.
+type Users = HashMap<String, usize>;
+
 /// Compares with the rules in effect, which the settings have installed.
-pub(crate) fn zones(what: Zones) -> Result<(), Failure> {
+pub(crate) async fn zones(settings: &Settings, what: Zones) -> Result<(), Failure> {
     let Zones::Diff(ZonesDiffOptions {
         to,
         from,
@@ -34,11 +40,12 @@ pub(crate) fn zones(what: Zones) -> Result<(), Failure> {
     let begin = SystemClock.now();
     let until = begin + TimeDelta::days(days.into());
     let differences = zone_differences(&old, &new, begin, until);
+    let users = users(settings).await?;
     let document = json!({
         "from": old.version(),
         "to": new.version(),
         "until": until,
-        "zones": differences.iter().map(to_json).collect::<Vec<_>>(),
+        "zones": differences.iter().map(|one| to_json(one, users.as_ref())).collect::<Vec<_>>(),
     });
     show(json, &document, |_| {
         let (before, after) = (old.version(), new.version());
@@ -47,7 +54,7 @@ pub(crate) fn zones(what: Zones) -> Result<(), Failure> {
                 "No zone changes from {before} to {after} in the next {days} days"
             ));
         }
-        let mut table = Table::new(["zone", "differs from", "before", "after"]);
+        let mut table = Table::new(["zone", "differs from", "before", "after", "users"]);
         for ZoneDifference { name, first } in &differences {
             let (at, offsets) = match first {
                 Some(OffsetChange { at, before, after }) => {
@@ -62,23 +69,48 @@ pub(crate) fn zones(what: Zones) -> Result<(), Failure> {
                 }
             };
             let [before, after] = offsets;
-            table.row([cell(name), cell(at), cell(before), cell(after)]);
+            let count = users_of(users.as_ref(), name);
+            let count = count.map_or_else(|| "?".to_owned(), |count| count.to_string());
+            table.row([cell(name), cell(at), cell(before), cell(after), cell(count)]);
         }
-        View::default()
+        let view = View::default()
             .line(format!(
                 "Zones that change from {before} to {after} in the next {days} days:"
             ))
-            .table(&table)
+            .table(&table);
+        match &users {
+            Some(_) => view,
+            None => view.line("No agent answers, so the users in these zones are not counted"),
+        }
     });
     Ok(())
 }
 
-fn to_json(ZoneDifference { name, first }: &ZoneDifference) -> Value {
+/// The users of the running agent; `None`: none runs.
+async fn users(settings: &Settings) -> Result<Option<Users>, Failure> {
+    let client = Client::new(settings)?;
+    let answer: Result<model::Zones, Failure> = client.get("zones", &[]).await;
+    Ok(answer.ok().map(|answer| {
+        let zones = answer.zones.into_iter();
+        zones
+            .map(|zone| (zone.zone, zone.tenants.values().sum::<usize>()))
+            .collect()
+    }))
+}
+
+fn users_of(users: Option<&Users>, zone: &str) -> Option<usize> {
+    users.map(|users| users.get(zone).copied().unwrap_or(0))
+}
+
+fn to_json(ZoneDifference { name, first }: &ZoneDifference, users: Option<&Users>) -> Value {
+    let users = users_of(users, name);
     match first {
         Some(OffsetChange { at, before, after }) => {
-            json!({"zone": name, "at": at, "before": offset(*before), "after": offset(*after)})
+            json!({"zone": name, "at": at, "before": offset(*before), "after": offset(*after), "users": users})
         }
-        None => json!({"zone": name, "at": null, "before": null, "after": null}),
+        None => {
+            json!({"zone": name, "at": null, "before": null, "after": null, "users": users})
+        }
     }
 }
 

@@ -5,9 +5,12 @@ use std::{
     process::{Command, Output},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::agent;
+use crate::{
+    agent::{self, Agent},
+    project::Project,
+};
 
 /// A file of a zone that is ahead of UTC by `hours` for ever.
 fn tzif(hours: i32) -> Vec<u8> {
@@ -97,7 +100,12 @@ fn what_other_rules_change_is_told_beforehand() {
     let folder = tempfile::tempdir().unwrap();
     let (old, new) = (rules(folder.path(), "a", 1), rules(folder.path(), "b", 2));
     let (old, new) = (old.display().to_string(), new.display().to_string());
-    let command = || agent::command(folder.path());
+    let command = || {
+        let mut command = agent::command(folder.path());
+        // No agent answers there.
+        command.env("BATCH_HTTP_ADDR", "127.0.0.1:1");
+        command
+    };
     let (_, told) = output(
         command(),
         &["zones", "diff", "--from", &old, "--to", &new, "--json"],
@@ -110,6 +118,7 @@ fn what_other_rules_change_is_told_beforehand() {
     let zones = told["zones"].as_array().unwrap();
     assert_eq!(zones.len(), 1, "{told}");
     assert_eq!(zones[0]["zone"], "Europe/Berlin");
+    assert_eq!(zones[0]["users"], Value::Null);
     assert_eq!(
         (&zones[0]["before"], &zones[0]["after"]),
         (&"+01:00".into(), &"+02:00".into())
@@ -122,4 +131,38 @@ fn what_other_rules_change_is_told_beforehand() {
         missing.contains("Asia/Tokyo") && missing.contains("missing"),
         "{missing}"
     );
+}
+
+#[tokio::test]
+async fn a_running_agent_says_how_many_users_a_change_affects() {
+    let project = Project::new(
+        json!({"handler": "template", "template": "t.j2"}),
+        json!({"default_preferences": {"frequency": "daily"}}),
+    );
+    project.write("templates/t.j2", "Good morning");
+    let preference = |n: usize| {
+        let zone = ["Europe/Berlin", "Asia/Tokyo"][usize::from(n < 2)];
+        json!({"enabled": true, "frequency": "daily", "preferred_time": "09:00", "timezone": zone})
+    };
+    let preferences = project.preferences((0..7).map(|n| (format!("t{n}"), preference(n))));
+    let agent = Agent::start(project.run_in(None, Some(&preferences)));
+    let ready = |answer: &Value| answer["status"] == "ready";
+    agent.until("/health/ready", ready).await;
+    let used = agent.get("/api/v1/zones").await;
+    let expected = json!([{"zone": "Asia/Tokyo", "tenants": {"posts": 2}},
+        {"zone": "Europe/Berlin", "tenants": {"posts": 5}}]);
+    assert_eq!(used["zones"], expected);
+    let [old, new] = [("a", 1), ("b", 2)].map(|(name, berlin)| {
+        let folder = rules(project.path(), name, berlin);
+        folder.display().to_string()
+    });
+    let mut command = project.command();
+    let address = agent.api().strip_prefix("http://").unwrap();
+    command.env("BATCH_HTTP_ADDR", address);
+    let (_, told) = output(
+        command,
+        &["zones", "diff", "--from", &old, "--to", &new, "--json"],
+    );
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["zones"][0]["users"], 5, "{told}");
 }

@@ -31,6 +31,7 @@ mod trigger;
 mod upcoming;
 mod waiting;
 mod words;
+mod zones;
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
@@ -63,6 +64,7 @@ pub use self::{
     upcoming::DueItems,
     waiting::{CallFailed, ExtendCall, ExtendedCall, Patience, TakenCompletion},
     words::{amount, caller, first_of, length_in_words, noun, size_in_words},
+    zones::ZoneInUse,
 };
 use super::{
     active_failures::{ActiveFailures, Operation},
