@@ -106,17 +106,17 @@ fn what_other_rules_change_is_told_beforehand() {
         command.env("BATCH_HTTP_ADDR", "127.0.0.1:1");
         command
     };
-    let (_, told) = output(
+    let (_, said) = output(
         command(),
         &["zones", "diff", "--from", &old, "--to", &new, "--json"],
     );
-    let told: Value = serde_json::from_str(&told).unwrap();
+    let said: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(
-        (&told["from"], &told["to"]),
+        (&said["from"], &said["to"]),
         (&"2099a".into(), &"2099b".into())
     );
-    let zones = told["zones"].as_array().unwrap();
-    assert_eq!(zones.len(), 1, "{told}");
+    let zones = said["zones"].as_array().unwrap();
+    assert_eq!(zones.len(), 1, "{said}");
     assert_eq!(zones[0]["zone"], "Europe/Berlin");
     assert_eq!(zones[0]["users"], Value::Null);
     assert_eq!(
@@ -159,10 +159,10 @@ async fn a_running_agent_says_how_many_users_a_change_affects() {
     let mut command = project.command();
     let address = agent.api().strip_prefix("http://").unwrap();
     command.env("BATCH_HTTP_ADDR", address);
-    let (_, told) = output(
+    let (_, said) = output(
         command,
         &["zones", "diff", "--from", &old, "--to", &new, "--json"],
     );
-    let told: Value = serde_json::from_str(&told).unwrap();
-    assert_eq!(told["zones"][0]["users"], 5, "{told}");
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["zones"][0]["users"], 5, "{said}");
 }

@@ -28,6 +28,7 @@ const ACTIONS: [&str; 16] = [
     "unsuppress",
     "erase_tenant",
     "export_tenant",
+    "restore",
     "sign_out",
 ];
 

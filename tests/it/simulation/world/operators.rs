@@ -192,6 +192,7 @@ impl World {
             retention: store.inner.clone(),
             alerting: Alerting::none(store.inner.clone()),
             tenant_records: store.inner.clone(),
+            fence: store.inner.clone(),
             preferences: agent.config_database.clone(),
             item_source: Arc::new(MockItemSource::new()),
             jobs: self.around.jobs.clone(),
