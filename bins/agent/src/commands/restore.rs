@@ -35,7 +35,7 @@ pub(crate) async fn restore(settings: &Settings, options: RestoreOptions) -> Res
     let settled = client
         .post_within("restore", &request, LONG_TIMEOUT)
         .await?;
-    show(options.json, &settled, |settled: &RestoreReport| {
+    show(options.json, &settled, |settled| {
         let view = View::default();
         match settled.choice {
             RestoreChoice::Skip => view.prose(format!(

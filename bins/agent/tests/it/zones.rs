@@ -96,7 +96,7 @@ fn rules_in_a_folder_are_the_only_ones_that_count() {
 }
 
 #[test]
-fn what_other_rules_change_is_told_beforehand() {
+fn what_other_rules_change_is_shown_beforehand() {
     let folder = tempfile::tempdir().unwrap();
     let (old, new) = (rules(folder.path(), "a", 1), rules(folder.path(), "b", 2));
     let (old, new) = (old.display().to_string(), new.display().to_string());
