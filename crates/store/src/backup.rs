@@ -74,15 +74,12 @@ mod tests {
         let store = Store::open(&url("p.db")).await.unwrap();
         let now = "2026-03-01T09:00:00Z".parse().unwrap();
         let known = KnownMarks::default();
-        store.advance(&known, now).await.unwrap();
+        store.mark(&known, now).await.unwrap();
         let copy = folder.path().join("it's a copy.db");
         backup(&url("p.db"), &copy).await.unwrap();
-        let original = store.advance(&known, now).await.unwrap();
+        let original = store.mark(&known, now).await.unwrap();
         let copied = Store::open(&format!("sqlite://{}", copy.display())).await;
-        assert_eq!(
-            copied.unwrap().advance(&known, now).await.unwrap(),
-            original
-        );
+        assert_eq!(copied.unwrap().mark(&known, now).await.unwrap(), original);
 
         let again = backup(&url("p.db"), &copy).await.unwrap_err();
         assert!(again.to_string().contains("already exists"), "{again}");

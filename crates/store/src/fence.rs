@@ -74,11 +74,7 @@ impl FromRow for FenceRow {
 
 #[async_trait]
 impl Fence for Store {
-    async fn advance(
-        &self,
-        known: &KnownMarks,
-        now: DateTime<Utc>,
-    ) -> Result<FenceState, StoreError> {
+    async fn mark(&self, known: &KnownMarks, now: DateTime<Utc>) -> Result<FenceState, StoreError> {
         let mut transaction = self.database.begin().await?;
         let mut found: Option<FenceRow> = transaction.fetch_optional(LOCK, values![]).await?;
         if found.is_none() {

@@ -18,11 +18,7 @@ use super::StoreError;
 pub trait Fence: Send + Sync {
     /// Makes the next mark of the store, unless the store is held. One that `known` recognises as an older copy is held from
     /// now on, for all processes on it.
-    async fn advance(
-        &self,
-        known: &KnownMarks,
-        now: DateTime<Utc>,
-    ) -> Result<FenceState, StoreError>;
+    async fn mark(&self, known: &KnownMarks, now: DateTime<Utc>) -> Result<FenceState, StoreError>;
 
     /// Why the store is held; `None`: it is not.
     async fn hold(&self) -> Result<Option<Hold>, StoreError>;

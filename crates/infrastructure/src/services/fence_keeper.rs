@@ -86,7 +86,7 @@ impl FenceKeeper {
     async fn mark(&mut self) -> Result<(), StoreError> {
         loop {
             let now = self.operator.clock.now();
-            match self.operator.fence.advance(&self.known, now).await? {
+            match self.operator.fence.mark(&self.known, now).await? {
                 FenceState::Marked(mark) => {
                     self.is_held = false;
                     self.remember(mark).await;

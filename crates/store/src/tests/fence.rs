@@ -29,7 +29,7 @@ async fn keeps_the_contract_of_the_fence(store: Store) {
 /// Has the store lack the time from now until an hour later.
 async fn hold(store: &Store, now: DateTime<Utc>) {
     let mut known = KnownMarks::default();
-    let FenceState::Marked(mark) = store.advance(&known, now).await.unwrap() else {
+    let FenceState::Marked(mark) = store.mark(&known, now).await.unwrap() else {
         panic!("the store is held");
     };
     known.note(FenceMark {
@@ -37,7 +37,7 @@ async fn hold(store: &Store, now: DateTime<Utc>) {
         at: now + TimeDelta::hours(1),
         ..mark
     });
-    let state = store.advance(&known, now).await.unwrap();
+    let state = store.mark(&known, now).await.unwrap();
     assert!(matches!(state, FenceState::Held(_)));
 }
 

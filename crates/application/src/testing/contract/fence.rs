@@ -15,7 +15,7 @@ pub async fn fence(store: &dyn Fence) {
     let begin = at("2026-03-01T09:00:00Z");
     let time = |minutes| begin + TimeDelta::minutes(minutes);
     let advance = async |known: &KnownMarks, minutes: i64| {
-        let advanced = store.advance(known, time(minutes)).await;
+        let advanced = store.mark(known, time(minutes)).await;
         advanced.expect(works)
     };
     let marked = |state: FenceState| match state {

@@ -26,11 +26,7 @@ impl FakeStore {
 
 #[async_trait]
 impl Fence for FakeStore {
-    async fn advance(
-        &self,
-        known: &KnownMarks,
-        now: DateTime<Utc>,
-    ) -> Result<FenceState, StoreError> {
+    async fn mark(&self, known: &KnownMarks, now: DateTime<Utc>) -> Result<FenceState, StoreError> {
         let mut tables = self.tables();
         let row = tables.fence.get_or_insert_with(|| FenceRow {
             mark: FenceMark {

@@ -18,7 +18,7 @@ fn keeper(store: &Arc<FakeStore>, after_restore: AfterRestore, folder: &Path) ->
 /// A mark of the store, made by a process that remembers nothing.
 async fn mark_of(store: &FakeStore) -> FenceMark {
     let now = NOW.parse().unwrap();
-    match store.advance(&KnownMarks::default(), now).await.unwrap() {
+    match store.mark(&KnownMarks::default(), now).await.unwrap() {
         FenceState::Marked(mark) => mark,
         FenceState::Held(hold) => panic!("{hold:?}"),
     }

@@ -12,7 +12,7 @@ async fn what_becomes_of_a_restored_store_is_decided_on_a_page() {
     visit.open("/restore").await.has("nothing to decide");
     let now: chrono::DateTime<chrono::Utc> = NOW.parse().unwrap();
     let mut known = KnownMarks::default();
-    let FenceState::Marked(mark) = visit.store.advance(&known, now).await.unwrap() else {
+    let FenceState::Marked(mark) = visit.store.mark(&known, now).await.unwrap() else {
         panic!("the store is held");
     };
     known.note(FenceMark {
@@ -20,7 +20,7 @@ async fn what_becomes_of_a_restored_store_is_decided_on_a_page() {
         at: now + chrono::TimeDelta::days(1),
         ..mark
     });
-    visit.store.advance(&known, now).await.unwrap();
+    visit.store.mark(&known, now).await.unwrap();
 
     let overview = visit.open("/").await;
     overview.has("restored from an older copy").has("/restore");
