@@ -25,6 +25,7 @@ mod tenant_hash;
 #[cfg(any(test, feature = "mocks"))]
 pub mod testing;
 
+pub use ports::Role;
 pub use services::{
     active_failures::{ActiveFailure, ActiveFailures, Operation},
     alerts::{
@@ -39,7 +40,7 @@ pub use services::{
     jobs::Jobs,
     log_limit::{LogLimit, LogLine},
     operator::{
-        Actor, AlertAnswer, AlertTestReport, BackfillCount, BackfillReport, BackfillRequest, CallFailed, DeadLetterSelection, DeliverAgainReport, DeliverySelection, DiscardReport, DueItems, EffectivePreference, Explanation, ExtendCall, ExtendedCall, Finding, FindingKind, Findings, FixedTiming, Found, IdempotencyKey, JobLimits, JobRetention, JobTiming, JobView, LeftOut, Operator, OperatorError, Patience, PreferenceTiming, PreviewRequest, Quarantined, ReopenReport, ReplayReport, Replicas, RestoreReport, RestoreRequest, RestoredStore, RetentionReport, RunPreparation, Severity, SuppressReport, SuppressRequest, TakenCompletion, TrendBucket, Trends, TriggerRequest, TriggeredBatch, ZoneInUse, amount, caller, first_of, hash_of_tenant, length_in_words, noun, size_in_words,
+        Actor, AlertAnswer, AlertTestReport, BackfillCount, BackfillReport, BackfillRequest, CallFailed, CreatedKey, DeadLetterSelection, DeliverAgainReport, DeliverySelection, DiscardReport, DueItems, EffectivePreference, Explanation, ExtendCall, ExtendedCall, Finding, FindingKind, Findings, FixedTiming, Found, IdempotencyKey, JobLimits, JobRetention, JobTiming, JobView, LeftOut, NewOperatorKey, OPERATOR_KEY, Operator, OperatorError, Patience, PreferenceTiming, PreviewRequest, Quarantined, ReopenReport, ReplayReport, Replicas, RestoreReport, RestoreRequest, RestoredStore, RetentionReport, RunPreparation, Severity, SuppressReport, SuppressRequest, TakenCompletion, TrendBucket, Trends, TriggerRequest, TriggeredBatch, ZoneInUse, amount, caller, first_of, hash_of_tenant, length_in_words, noun, size_in_words,
     },
     provider_batch_store::ProviderBatchStore,
     schedule_status::{JobStatus, MirrorHandle, SchedulerStatus, SlotStatus, StatusHandle},

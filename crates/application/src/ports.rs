@@ -18,6 +18,7 @@
 //! | | [`Retention`] | `testing::contract::retention` |
 //! | | [`Alerts`] | `testing::contract::alerts` |
 //! | | [`Fence`] | `testing::contract::fence` |
+//! | | [`OperatorKeys`] | `testing::contract::operator_keys` |
 //! | | [`TenantRecords`] | `testing::contract::tenant_records` |
 //! | a clock | [`Clock`] | `testing::contract::clock` |
 //! | a memory of preferences | [`PreferenceMirror`] | `testing::contract::preference_mirror` |
@@ -54,6 +55,7 @@ mod fence;
 mod item_source;
 mod mailer;
 mod operations;
+mod operator_keys;
 mod preference_mirror;
 mod prepared_outputs;
 mod provider_batches;
@@ -95,6 +97,7 @@ pub use operations::{
     FailingDeliveries, HourlyOutcomes, JobActivity, NewRequest, OpenDeadLetters, OperatorStore,
     Redelivery, ReplicaLease, Request, StoredDelivery, WaitingWork,
 };
+pub use operator_keys::{InvalidRole, OperatorKey, OperatorKeys, Role};
 pub use preference_mirror::PreferenceMirror;
 pub use prepared_outputs::{NewPrepared, PreparedOutput, PreparedState, PreparedWork};
 pub use provider_batches::{
@@ -118,7 +121,7 @@ pub use work_queue::{Enqueued, Leadership, Pause, PauseCause, WorkQueue};
 
 #[cfg(any(test, feature = "mocks"))]
 pub use self::{
-    alerts::MockAlertChannel, alerts::MockAlerts, batch_reader::MockBatchReader, batch_store::MockBatchStore, chunk_queue::MockChunkQueue, clock::MockClock, config_database::MockConfigDatabase, deliveries::MockDeliveries, fence::MockFence, item_source::MockItemSource, operations::MockOperatorStore, preference_mirror::MockPreferenceMirror, provider_batches::MockProviderBatches, purpose_handler::MockPurposeHandler, result_sink::MockResultSink, retention::MockRetention, run_history::MockRunHistory,
+    alerts::MockAlertChannel, alerts::MockAlerts, batch_reader::MockBatchReader, batch_store::MockBatchStore, chunk_queue::MockChunkQueue, clock::MockClock, config_database::MockConfigDatabase, deliveries::MockDeliveries, fence::MockFence, item_source::MockItemSource, operations::MockOperatorStore, operator_keys::MockOperatorKeys, preference_mirror::MockPreferenceMirror, provider_batches::MockProviderBatches, purpose_handler::MockPurposeHandler, result_sink::MockResultSink, retention::MockRetention, run_history::MockRunHistory,
     suppressions::MockSuppressions, tenant_data::MockTenantData, tenant_records::MockTenantRecords,
     waiting_items::MockCompleter, waiting_items::MockWaitingItems, work_queue::MockWorkQueue,
 };

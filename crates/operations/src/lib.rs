@@ -15,14 +15,19 @@ mod feed;
 mod findings;
 mod health;
 mod idempotency;
+mod keys;
 pub mod model;
+mod oidc;
 mod page;
 mod preview;
 mod problem;
+mod proxy;
 pub mod remedies;
 mod retention;
 mod restore;
+mod roles;
 mod schedule;
+mod sealed;
 mod suppressions;
 mod tenants;
 mod waiting;
@@ -37,7 +42,10 @@ use axum::{
     middleware,
     routing::get,
 };
-use punctual_application::{FindingKind, Operator, Patience, ports::Page};
+use punctual_application::{
+    FindingKind, Operator, Patience, Role,
+    ports::{Page, StoreError},
+};
 pub use punctual_web::Access;
 use punctual_web::{
     Guesses, ProblemBody,
@@ -46,12 +54,18 @@ use punctual_web::{
     problem::{method_not_allowed, not_found, problems_of_text, retry_unavailable},
 };
 use serde::{Deserialize, de::DeserializeOwned};
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::{IntoParams, OpenApi};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use self::{feed::Feed, problem::Problem, whole_unions::whole_unions};
+use self::{feed::Feed, problem::Problem, sealed::Seal, whole_unions::whole_unions};
+pub use self::{
+    oidc::{InvalidOidc, Oidc, OidcSettings},
+    proxy::{Networks, TrustedProxy},
+    roles::RoleMap,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -87,6 +101,15 @@ impl Default for Words {
 /// Renders metrics for Prometheus.
 pub type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
 
+/// How operators are known, beside by keys.
+#[derive(Debug, Clone, Default)]
+pub struct SignIn {
+    /// The identity provider at which they sign in; `None`: there is none.
+    pub oidc: Option<Arc<Oidc>>,
+    /// The proxy in front that names them; `None`: no header names anyone.
+    pub proxy: Option<TrustedProxy>,
+}
+
 /// The HTTP API and the operations page of an operator.
 pub struct Operations {
     /// Does what is asked for.
@@ -95,6 +118,8 @@ pub struct Operations {
     pub stop: CancellationToken,
     /// Access control of the API and the page.
     pub access: Access,
+    /// How operators are known, beside by keys.
+    pub sign_in: SignIn,
     /// What `GET /metrics` answers with; `None`: the address does not exist.
     pub metrics: Option<Metrics>,
     /// How they speak of the program.
@@ -112,7 +137,10 @@ struct App {
     metrics: Option<Metrics>,
     /// Address of the Config Database's pages, without anything secret.
     config_database: Option<Arc<str>>,
-    api_key: Option<blake3::Hash>,
+    access: Access,
+    sign_in: SignIn,
+    /// What the store seals cookies with, where no key of the configuration does.
+    stored_secret: Arc<OnceCell<[u8; 32]>>,
     guesses: Arc<Guesses>,
     /// Wrong tokens of workers, which do not count against the key of operators.
     wrong_tokens: Arc<Guesses>,
@@ -169,6 +197,7 @@ fn calls_to_view() -> OpenApiRouter<App> {
         .routes(routes!(tenants::runs))
         .routes(routes!(tenants::past_runs))
         .routes(routes!(explain::tenant))
+        .route("/batch/{batch_id}", get(batches::one))
 }
 
 /// The calls below `/api/v1` that act on jobs, batches and items.
@@ -193,18 +222,41 @@ fn calls_to_operate() -> OpenApiRouter<App> {
         .routes(routes!(restore::settle))
 }
 
-/// The calls below `/api/v1` that give out or erase what is held of a person.
+/// The calls below `/api/v1` that are about people rather than work.
 fn calls_to_administer() -> OpenApiRouter<App> {
     OpenApiRouter::new()
+        .routes(routes!(keys::list))
+        .routes(routes!(keys::add))
+        .routes(routes!(keys::revoke))
         .routes(routes!(tenants::erase))
         .routes(routes!(tenants::export))
 }
 
-/// The calls below `/api/v1`.
-fn calls() -> OpenApiRouter<App> {
-    calls_to_view()
-        .merge(calls_to_operate())
-        .merge(calls_to_administer())
+/// Calls that need a role, each of them.
+struct Calls(OpenApiRouter<App>);
+
+impl Calls {
+    fn for_role(role: Role, calls: OpenApiRouter<App>) -> Self {
+        let layer = middleware::from_fn_with_state(role, auth::require_role);
+        let mut calls = calls.route_layer(layer);
+        roles::describe(role, calls.get_openapi_mut());
+        Self(calls)
+    }
+
+    fn and(self, others: Self) -> Self {
+        Self(self.0.merge(others.0))
+    }
+
+    fn split(self) -> (Router<App>, utoipa::openapi::OpenApi) {
+        self.0.split_for_parts()
+    }
+}
+
+/// The calls below `/api/v1`. Each is in one of the lists by role: none is answered without.
+fn calls() -> Calls {
+    Calls::for_role(Role::View, calls_to_view())
+        .and(Calls::for_role(Role::Operate, calls_to_operate()))
+        .and(Calls::for_role(Role::Administer, calls_to_administer()))
 }
 
 /// The `OpenAPI` description of the API.
@@ -212,7 +264,7 @@ fn calls() -> OpenApiRouter<App> {
 pub fn description() -> utoipa::openapi::OpenApi {
     let (_, open) = open_calls().split_for_parts();
     let (_, of_workers) = calls_of_workers().split_for_parts();
-    let (_, keyed) = calls().split_for_parts();
+    let (_, keyed) = calls().split();
     let mut description = Description::openapi()
         .merge_from(open)
         .merge_from(of_workers)
@@ -233,8 +285,8 @@ impl Operations {
     /// A router with all of it, to be served as it is or nested below a path: its pages then lead to each other there.
     /// Served with the addresses of its clients (`into_make_service_with_connect_info::<SocketAddr>()`), it limits wrong
     /// keys by address and names the address in the audit log. With [`Access::guarded`], the service around it may say who
-    /// asks with an [`Actor`](punctual_application::Actor) in the extensions of the request. It has to let workers through to
-    /// `/api/v1/waiting/{token}/…`: the token is their authentication.
+    /// asks with an [`Actor`](punctual_application::Actor) in the extensions of the request, and what they may do with a [`Role`]: without
+    /// one, everything. It has to let workers through to `/api/v1/waiting/{token}/…`: the token is their authentication.
     pub fn router<S: Clone + Send + Sync + 'static>(self) -> Router<S> {
         let app = App {
             operator: self.operator,
@@ -243,17 +295,18 @@ impl Operations {
             wrong_tokens: Arc::default(),
             patience: Arc::new(waiting::patience()),
             signed_out: Arc::default(),
+            stored_secret: Arc::default(),
+            sign_in: self.sign_in,
+            access: self.access.clone(),
             live: Arc::default(),
             snapshots: Arc::default(),
             batches: Arc::default(),
             stop: self.stop,
-            api_key: self.access.key_hash(),
             metrics: self.metrics,
             config_database: self.config_database.as_deref().and_then(public_address),
         };
-        let (api, _) = calls().split_for_parts();
+        let (api, _) = calls().split();
         let api = api
-            .route("/batch/{batch_id}", get(batches::one))
             .fallback(not_found)
             .method_not_allowed_fallback(method_not_allowed);
         let (open, _) = open_calls().split_for_parts();
@@ -288,6 +341,19 @@ impl Operations {
                 retry_unavailable(RETRY_AFTER, response)
             }))
             .with_state(app)
+    }
+}
+
+impl App {
+    /// What seals the cookies of this kind: the key of the configuration, or else a secret of the store, so that every replica knows
+    /// them.
+    async fn seal(&self, context: &str) -> Result<Seal, StoreError> {
+        if let Some(key) = self.access.key_hash() {
+            return Ok(Seal::new(context, key.as_bytes()));
+        }
+        let drawn = || self.operator.keys.session_secret();
+        let secret = self.stored_secret.get_or_try_init(drawn).await?;
+        Ok(Seal::new(context, secret))
     }
 }
 

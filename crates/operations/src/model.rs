@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use punctual_application::{
     DueItems, JobView, Quarantined, RestoredStore, Severity, ZoneInUse,
     ports::{
-        self, AuditEntry, DeliveryState, PastRun, StoredAlert, StoredDelivery, StoredResult,
+        self, AuditEntry, DeliveryState, OperatorKey, PastRun, StoredAlert, StoredDelivery, StoredResult,
         Suppression,
     },
 };
@@ -422,6 +422,13 @@ pub struct AlertChannel {
     pub name: String,
     /// Where it leads, without anything secret; `null`: it does not say.
     pub target: Option<String>,
+}
+
+/// The keys of operators that have not expired.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct OperatorKeys {
+    /// The keys, by name.
+    pub keys: Vec<OperatorKey>,
 }
 
 /// A page of the suppression list.

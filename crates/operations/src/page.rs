@@ -10,7 +10,8 @@
 //! 3. A line in [`routes`], one in `templates/nav.html` if it belongs into every page's head, and a sentence in
 //!    `docs/architecture/batch_processing_architecture.md`.
 //!
-//! A form posts to the address of its page. What it did, or why it did nothing, is said on the page that it redirects to
+//! A form posts to the address of its page, and needs the role `operate`: a page does not show what its [`Visitor`] may not do
+//! ([`Visitor::may_operate`]). A field `reason` of any form goes into the audit log. What it did, or why it did nothing, is said on the page that it redirects to
 //! ([`answer::Done`]); a slip is said at its field, on the same page with what was put in ([`Visitor::refused`]); what affects
 //! much asks first, with how much ([`confirm::Confirm`]). Every change goes through the operator, which writes the audit log.
 //! Filters stand in the address.
@@ -31,6 +32,7 @@ mod dead_letters;
 mod deliveries;
 mod jobs;
 mod live;
+mod oidc;
 mod overview;
 mod pager;
 mod preview;
@@ -47,7 +49,7 @@ use std::{future::ready, sync::Arc};
 use self::pager::{Pager, PagerQuery};
 use self::visitor::{Live, Visitor};
 pub(super) use self::{live::Snapshot, overview::LiveSection, visitor::SignedOut};
-use super::{App, model::Alerts, problem::Problem};
+use super::{App, audit::reason_of_form, model::Alerts, problem::Problem};
 use askama::Template;
 use axum::{
     Router,
@@ -81,6 +83,8 @@ pub(super) fn routes() -> Router<App> {
         .route("/findings", post(overview::acknowledge))
         .route("/search", get(search::show))
         .route("/sign-in", get(visitor::form).post(visitor::sign_in))
+        .route("/sign-in/oidc", get(oidc::end))
+        .route("/sign-in/oidc/begin", get(oidc::begin))
         .route("/sign-out", post(visitor::sign_out))
         .route("/jobs", get(jobs::list))
         .route("/jobs/{job_id}", get(jobs::one).post(jobs::act))
@@ -111,6 +115,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/restore", get(restore::show).post(restore::settle))
         .route("/replicas", get(replicas).post(alerts::test))
         .route("/audit-log", get(audit::list))
+        .layer(middleware::from_fn(reason_of_form))
         .layer(middleware::from_fn(answer::say_once))
         .merge(assets())
         .route(

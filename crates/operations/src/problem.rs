@@ -98,7 +98,7 @@ impl IntoResponses for AnyProblem {
             ("401", "The API key is missing or wrong"),
             (
                 "403",
-                "The request comes from another site, or names another host",
+                "The role of the caller does not suffice, or the request comes from another site or names another host",
             ),
             ("404", "It does not exist"),
             ("409", "The current state does not allow it"),

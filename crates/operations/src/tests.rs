@@ -154,6 +154,7 @@ impl Api {
                 let address = SocketAddr::from(([127, 0, 0, 1], 8080));
                 Access::key(key.into(), address).unwrap()
             }),
+            sign_in: SignIn::default(),
             metrics: None,
             words: Words::default(),
             config_database: None,
@@ -466,6 +467,7 @@ async fn open_streams_wait_for_news(path: &str) {
         operator,
         stop: CancellationToken::new(),
         access: Access::this_machine("BATCH_API_KEY"),
+        sign_in: SignIn::default(),
         metrics: None,
         words: Words::default(),
         config_database: None,

@@ -13,7 +13,7 @@ use punctual_application::{
     ActiveFailures, BatchProcessor, Binding, CompletionUrls, EnhancedBatchProcessor, Handlers,
     Jobs, Limits, Operator, RetryPolicy,
     ports::{
-        Alerts, BatchReader, BatchStore, Clock, ConfigDatabase, Deliveries, Fence, ItemSource, ItemSourceError, OperatorStore, ProviderBatches, PurposeHandler, ResultSink, Retention, StoreError, StoreErrorKind, Suppressions, SystemClock, TenantData, TenantRecords, WaitingItems, WorkQueue,
+        Alerts, BatchReader, BatchStore, Clock, ConfigDatabase, Deliveries, Fence, ItemSource, ItemSourceError, OperatorKeys, OperatorStore, ProviderBatches, PurposeHandler, ResultSink, Retention, StoreError, StoreErrorKind, Suppressions, SystemClock, TenantData, TenantRecords, WaitingItems, WorkQueue,
     },
 };
 use punctual_domain::{
@@ -169,6 +169,7 @@ pub(crate) struct StorePorts {
     pub(crate) reader: Arc<dyn BatchReader>,
     pub(crate) operations: Arc<dyn OperatorStore>,
     pub(crate) deliveries: Arc<dyn Deliveries>,
+    pub(crate) keys: Arc<dyn OperatorKeys>,
     pub(crate) suppressions: Arc<dyn Suppressions>,
     pub(crate) retention: Arc<dyn Retention>,
     pub(crate) alerts: Arc<dyn Alerts>,
@@ -379,6 +380,7 @@ impl Builder {
             reader: store.reader(),
             operations: store.operations(),
             deliveries: store.deliveries(),
+            keys: store.operator_keys(),
             suppressions: store.suppressions(),
             retention: store.retention(),
             alerts: store.alerting(),
@@ -509,6 +511,7 @@ impl Builder {
             queue: store.queue,
             waiting: store.waiting,
             operations: store.operations,
+            keys: store.keys,
             suppressions: store.suppressions,
             retention: store.retention,
             alerting,

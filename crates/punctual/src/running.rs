@@ -172,6 +172,7 @@ impl Punctual {
             operator: self.operator.clone(),
             stop: self.stop.clone(),
             access,
+            sign_in: punctual_operations::SignIn::default(),
             metrics: None,
             words: punctual_operations::Words::default(),
             config_database: None,

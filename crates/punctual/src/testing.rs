@@ -101,6 +101,7 @@ impl World {
             reader: store.clone(),
             operations: store.clone(),
             deliveries: store.clone(),
+            keys: store.clone(),
             suppressions: store.clone(),
             retention: store.clone(),
             alerts: store.clone(),

@@ -59,6 +59,7 @@ mod host;
 mod kept_outputs;
 mod migrations;
 mod operations;
+mod operator_keys;
 mod prepared_outputs;
 mod previous;
 mod provider_batches;
@@ -81,7 +82,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use punctual_application::ports::{
-    Alerts, BatchReader, BatchStore, ChunkQueue, Deliveries, Enqueued, Fence, OperatorStore, ProviderBatches, Retention, StoreError, Suppressions, TenantRecords, WaitingItems, WorkQueue,
+    Alerts, BatchReader, BatchStore, ChunkQueue, Deliveries, Enqueued, Fence, OperatorKeys, OperatorStore, ProviderBatches, Retention, StoreError, Suppressions, TenantRecords, WaitingItems, WorkQueue,
 };
 use punctual_domain::Firing;
 use tokio::sync::{Mutex, watch};
@@ -225,6 +226,12 @@ impl Store {
     /// What operators see and have done.
     #[must_use]
     pub fn operations(&self) -> Arc<dyn OperatorStore> {
+        Arc::new(self.clone())
+    }
+
+    /// The API keys of operators.
+    #[must_use]
+    pub fn operator_keys(&self) -> Arc<dyn OperatorKeys> {
         Arc::new(self.clone())
     }
 

@@ -58,6 +58,7 @@ const SQLITE: &[File] = files! { "sqlite":
     "0020_prepared_outputs"
     "0021_retention"
     "0022_erased_tenants"
+    "0023_operator_keys"
     "0024_alerts"
     "0025_fence"
     "0026_compatibility"
@@ -85,6 +86,7 @@ const POSTGRES: &[File] = files! { "postgres":
     "0018_prepared_outputs"
     "0019_retention"
     "0020_erased_tenants"
+    "0021_operator_keys"
     "0022_alerts"
     "0023_fence"
     "0024_compatibility"
@@ -161,7 +163,7 @@ async fn of_pool(pool: &SqlitePool, dialect: &Arc<Dialect>) -> sqlx::Result<Conn
 
 /// The tables, and the migrations that made them.
 #[cfg(feature = "postgres")]
-const TABLES: [(&str, i64); 41] = [
+const TABLES: [(&str, i64); 42] = [
     (TABLE, 0),
     ("leader", 1),
     ("schedule_progress", 1),
@@ -203,6 +205,7 @@ const TABLES: [(&str, i64); 41] = [
     ("erased_runs", 20),
     ("erased_preferences", 20),
     ("fence", 23),
+    ("operator_keys", 21),
 ];
 
 /// Brings the tables of a `PostgreSQL` database up to date. Those that an earlier version made elsewhere move into the schema.

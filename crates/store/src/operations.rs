@@ -275,10 +275,10 @@ impl FromRow for Acknowledgement {
     }
 }
 
-const RECORD: &str =
-    "INSERT INTO @audit_log (at, by, action, subject, detail) VALUES ($1, $2, $3, $4, $5)";
+const RECORD: &str = "INSERT INTO @audit_log (at, by, action, subject, detail, reason) VALUES ($1, $2, $3, $4, $5, $6)";
 
-pub(crate) const AUDIT_LOG: &str = "SELECT id, at, by, action, subject, detail FROM @audit_log";
+pub(crate) const AUDIT_LOG: &str =
+    "SELECT id, at, by, action, subject, detail, reason FROM @audit_log";
 
 /// An entry, and its number.
 struct Numbered(i64, AuditEntry);
@@ -292,6 +292,7 @@ impl FromRow for Numbered {
             action: row.next()?,
             subject: row.next()?,
             detail: row.next()?,
+            reason: row.next()?,
         };
         Ok(Self(number, entry))
     }
@@ -478,8 +479,10 @@ impl OperatorStore for Store {
             action,
             subject,
             detail,
+            reason,
         } = entry;
-        let entry = values![*at, &**by, &**action, &**subject, &**detail];
+        let reason = reason.as_deref();
+        let entry = values![*at, &**by, &**action, &**subject, &**detail, reason];
         self.database.execute(RECORD, entry).await?;
         Ok(())
     }

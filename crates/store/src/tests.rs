@@ -567,6 +567,7 @@ async fn keeps_what_operators_see(store: Store) {
     contract::operations(&store).await;
     contract::suppressions(&store).await;
     contract::alerts(&store).await;
+    contract::operator_keys(&store).await;
 
     let due = now - TimeDelta::seconds(90);
     let batches = [due, due - TimeDelta::hours(2)].map(|due| NewBatch {

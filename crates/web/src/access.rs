@@ -28,6 +28,7 @@ pub struct Access(Guard);
 enum Guard {
     Key(SecretString),
     ThisMachine(&'static str),
+    Accounts,
     Host,
 }
 
@@ -57,12 +58,19 @@ impl Access {
         Self(Guard::Host)
     }
 
-    /// The hash of the key, where one is asked for.
+    /// Those whom the router knows by itself: by keys that it keeps, at an identity provider, or through a proxy in front. Which of
+    /// these it has, the router says.
+    #[must_use]
+    pub const fn accounts() -> Self {
+        Self(Guard::Accounts)
+    }
+
+    /// The hash of the key, where one is given.
     #[must_use]
     pub fn key_hash(&self) -> Option<blake3::Hash> {
         match &self.0 {
             Guard::Key(key) => Some(hash(key)),
-            Guard::ThisMachine(_) | Guard::Host => None,
+            Guard::ThisMachine(_) | Guard::Accounts | Guard::Host => None,
         }
     }
 
@@ -91,7 +99,7 @@ impl Access {
     ) -> Router<S> {
         let key_setting = match self.0 {
             Guard::ThisMachine(setting) => Some(setting),
-            Guard::Key(_) | Guard::Host => None,
+            Guard::Key(_) | Guard::Accounts | Guard::Host => None,
         };
         router
             .layer(middleware::from_fn_with_state(

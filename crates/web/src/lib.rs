@@ -20,7 +20,7 @@ mod words;
 pub use access::{Access, Peer};
 pub use empty::Empty;
 pub use guesses::{Attempt, Guesses};
-pub use page::Site;
+pub use page::{OtherWay, Site};
 pub use problem::{Problem, ProblemBody};
 pub use serve::serve;
 pub use words::{OwnName, PageWords, ProblemWords};

@@ -27,7 +27,7 @@ use utoipa::openapi::{OpenApi, Server};
 use crate::{
     PageWords, Problem,
     origin::Origin,
-    session::{page_of, sign_in_to, within},
+    session::{encode, page_of, sign_in_to, within},
 };
 
 /// The pages use files of the server's own, and nothing from elsewhere; no other page shows them in a frame.
@@ -259,17 +259,37 @@ impl Site {
         next: Option<String>,
         refused: bool,
     ) -> Response {
-        let status = if refused {
-            StatusCode::UNAUTHORIZED
-        } else {
-            StatusCode::OK
+        self.sign_in_beside(words, key_hint, next, refused, None)
+    }
+
+    /// The same, with another way to sign in.
+    #[must_use]
+    pub fn sign_in_beside(
+        &self,
+        words: &PageWords,
+        key_hint: &str,
+        next: Option<String>,
+        refused: bool,
+        other: Option<&OtherWay>,
+    ) -> Response {
+        let problem = other.and_then(|other| other.problem.as_ref());
+        let status = match problem {
+            _ if refused => StatusCode::UNAUTHORIZED,
+            Some((status, _)) => *status,
+            None => StatusCode::OK,
         };
+        let next = within(next);
         let page = SignInPage {
             site: self,
             words,
             key_hint,
-            next: within(next),
             refused,
+            other: other.map(|other| {
+                let address = format!("{}?next={}", at(other.path), encode(&next));
+                (address, other.label)
+            }),
+            problem: problem.map(|(_, text)| text.as_str()),
+            next,
         };
         let mut look = look();
         if refused {
@@ -438,6 +458,21 @@ struct SignInPage<'p> {
     key_hint: &'p str,
     next: String,
     refused: bool,
+    /// Address of another way to sign in, and what its link says.
+    other: Option<(String, &'p str)>,
+    /// Why that way did not work.
+    problem: Option<&'p str>,
+}
+
+/// A way to sign in beside the key.
+#[derive(Debug, Clone)]
+pub struct OtherWay {
+    /// Address at which it begins, below the root. It is given the page to go on to as `next`.
+    pub path: &'static str,
+    /// What the link says.
+    pub label: &'static str,
+    /// Why it has just not worked, and the status of the page that says so.
+    pub problem: Option<(StatusCode, String)>,
 }
 
 #[derive(Template)]

@@ -58,7 +58,7 @@ fn own_referer(uri: &Uri, headers: &HeaderMap) -> Option<Uri> {
     is_own.then_some(from)
 }
 
-fn encode(text: &str) -> String {
+pub(crate) fn encode(text: &str) -> String {
     let byte = |byte: u8| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
             (byte as char).to_string()
@@ -69,7 +69,8 @@ fn encode(text: &str) -> String {
 }
 
 /// An address of the server's own, whatever was asked for.
-pub(crate) fn within(next: Option<String>) -> String {
+#[must_use]
+pub fn within(next: Option<String>) -> String {
     let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'\\';
     next.filter(|next| next.starts_with('/') && !next.starts_with("//") && next.bytes().all(plain))
         .unwrap_or_else(|| "/".to_owned())
@@ -109,13 +110,19 @@ impl SessionCookie {
         self.set(headers, "", TimeDelta::zero(), "/sign-in")
     }
 
-    fn set(&self, headers: &HeaderMap, token: &str, age: TimeDelta, to: &str) -> Response {
+    /// A header `Set-Cookie` that has the browser keep the token for so long. `headers` are those of the request.
+    #[must_use]
+    pub fn header(&self, headers: &HeaderMap, token: &str, age: TimeDelta) -> String {
         let (Self { name, same_site }, age) = (self, age.num_seconds());
         let secure = if behind_tls(headers) { "; Secure" } else { "" };
         let path = at("/");
-        let cookie = format!(
+        format!(
             "{name}={token}; Path={path}; HttpOnly; SameSite={same_site}; Max-Age={age}{secure}"
-        );
+        )
+    }
+
+    fn set(&self, headers: &HeaderMap, token: &str, age: TimeDelta, to: &str) -> Response {
+        let cookie = self.header(headers, token, age);
         ([(header::SET_COOKIE, cookie)], Redirect::to(to)).into_response()
     }
 }

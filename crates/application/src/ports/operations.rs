@@ -386,13 +386,18 @@ impl ReplicaLease {
 pub struct AuditEntry {
     /// Time of the request.
     pub at: DateTime<Utc>,
-    /// The interface, `page` or `api`, and the address of the caller.
+    /// The name of the operator and the way they came, such as `ann (key)` or `ann@shop.example (OIDC)`. Where no one is asked for a
+    /// key: the interface, `page` or `api`, and the address of the caller.
     pub by: String,
     /// Action: `pause`, `resume`, `trigger`, `backfill`, `cancel`, `replay`, `discard`, `reopen`, `deliver_again`,
-    /// `acknowledge`, `unacknowledge`, `suppress`, `unsuppress`, `erase_tenant`, `export_tenant`, `restore` or `sign_out`.
+    /// `acknowledge`, `unacknowledge`, `suppress`, `unsuppress`, `erase_tenant`, `export_tenant`, `restore`, `add_key`, `revoke_key` or
+    /// `sign_out`.
     pub action: String,
     /// Job, batch or dead letters that the action was about.
     pub subject: String,
     /// Further parts of the request, in words.
     pub detail: String,
+    /// Why, in the words of the operator; `null`: they gave no reason.
+    #[serde(default)]
+    pub reason: Option<String>,
 }

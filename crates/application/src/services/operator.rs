@@ -15,6 +15,7 @@ mod explain;
 mod findings;
 mod idempotency;
 mod jobs;
+mod keys;
 mod past_runs;
 mod pause;
 mod preparation;
@@ -50,6 +51,7 @@ pub use self::{
     findings::{Finding, FindingKind, Findings, Severity},
     idempotency::IdempotencyKey,
     jobs::{FixedTiming, JobLimits, JobTiming, JobView, PreferenceTiming},
+    keys::{CreatedKey, NewOperatorKey, OPERATOR_KEY},
     preparation::RunPreparation,
     preview::PreviewRequest,
     quarantine::Quarantined,
@@ -75,7 +77,7 @@ use super::{
     schedule_status::StatusHandle,
 };
 use crate::ports::{
-    AuditEntry, BatchReader, Clock, ConfigDatabase, Fence, ItemSource, OperatorStore, Page, Retention, StoreError, Suppressions, TenantRecords, WaitingItems, WorkQueue,
+    AuditEntry, BatchReader, Clock, ConfigDatabase, Fence, ItemSource, OperatorKeys, OperatorStore, Page, Retention, StoreError, Suppressions, TenantRecords, WaitingItems, WorkQueue,
 };
 
 /// A page of one entry.
@@ -84,19 +86,44 @@ const ONE: Page = Page {
     limit: 1,
 };
 
-/// Who asks, as the audit log names them: `api from 10.0.0.7`, `page from 10.0.0.7`, or a name of the caller's own.
+/// Who asks, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Actor(pub String);
+pub struct Actor {
+    /// Who asks, as the audit log names them: `ann (key)`, `api from 10.0.0.7`, or a name of the caller's own.
+    pub name: String,
+    /// Why, in their words; `None`: they gave no reason.
+    pub reason: Option<String>,
+}
+
+impl Actor {
+    /// Someone of this name, without a reason.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            reason: None,
+        }
+    }
+
+    /// The same, with a reason.
+    #[must_use]
+    pub fn because(self, reason: impl Into<String>) -> Self {
+        Self {
+            reason: Some(reason.into()),
+            ..self
+        }
+    }
+}
 
 impl From<&str> for Actor {
     fn from(name: &str) -> Self {
-        Self(name.to_owned())
+        Self::new(name)
     }
 }
 
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.name)
     }
 }
 
@@ -164,6 +191,8 @@ pub struct Operator {
     pub waiting: Arc<dyn WaitingItems>,
     /// Keeps the audit log and idempotency keys.
     pub operations: Arc<dyn OperatorStore>,
+    /// The API keys of operators.
+    pub keys: Arc<dyn OperatorKeys>,
     /// Addresses that no e-mail is sent to.
     pub suppressions: Arc<dyn Suppressions>,
     /// Removes what was kept long enough, and knows what has been removed.
@@ -242,10 +271,11 @@ impl Operator {
     ) -> Result<(), OperatorError> {
         let entry = AuditEntry {
             at: self.clock.now(),
-            by: actor.0.clone(),
+            by: actor.name.clone(),
             action: action.to_owned(),
             subject: subject.to_owned(),
             detail: detail.to_owned(),
+            reason: actor.reason.clone(),
         };
         Ok(self.noted(self.operations.record(&entry).await)?)
     }

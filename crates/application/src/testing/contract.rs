@@ -23,6 +23,7 @@ mod fence;
 mod item_source;
 mod kept_outputs;
 mod operations;
+mod operator_keys;
 mod preference_mirror;
 mod prepared_outputs;
 mod previous;
@@ -54,6 +55,7 @@ pub use self::{
     fence::fence,
     item_source::{ITEMS, item_source},
     operations::operations,
+    operator_keys::operator_keys,
     preference_mirror::preference_mirror,
     purpose_handler::{Answer, Remote, purpose_handler},
     result_sink::{Receiver, result_sink},

@@ -10,6 +10,7 @@ mod deliveries;
 mod fence;
 mod item_source;
 mod operations;
+mod operator_keys;
 mod prepared_outputs;
 mod result_sink;
 mod retention;
@@ -45,7 +46,7 @@ use self::{
 use crate::{
     ChunkReport, EnhancedBatchProcessor, ProcessError,
     ports::{
-        AlertBook, BatchStore, Claimant, Page, Pause, StoreError, StoreErrorKind, StoredResult,
+        AlertBook, BatchStore, Claimant, OperatorKey, Page, Pause, StoreError, StoreErrorKind, StoredResult,
         Suppression,
     },
 };
@@ -109,6 +110,9 @@ struct Tables {
     completion_key: Option<[u8; 32]>,
     /// Runs of tenants who were erased.
     erased: BTreeSet<RunKey>,
+    session_secret: Option<[u8; 32]>,
+    /// Keys of operators, by their hash.
+    operator_keys: BTreeMap<String, OperatorKey>,
     /// What was skipped, by chunk and tenant.
     skipped: BTreeMap<(String, ItemId), StoredResult>,
     dead_letters: Vec<DeadLetter>,
@@ -447,6 +451,11 @@ mod tests {
     async fn it_keeps_the_promises_of_items_that_wait() {
         let store = FakeStore::default();
         contract::waiting_items(&store, &store).await;
+    }
+
+    #[tokio::test]
+    async fn the_fake_store_keeps_the_keys_of_operators() {
+        contract::operator_keys(&FakeStore::default()).await;
     }
 
     #[tokio::test]

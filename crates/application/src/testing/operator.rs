@@ -33,6 +33,7 @@ pub fn operator(store: &Arc<FakeStore>, jobs: BatchConfig, now: &str) -> Operato
         queue: store.clone(),
         waiting: store.clone(),
         operations: store.clone(),
+        keys: store.clone(),
         suppressions: store.clone(),
         retention: store.clone(),
         alerting: Alerting::none(store.clone()),

@@ -29,6 +29,8 @@ const ACTIONS: [&str; 16] = [
     "erase_tenant",
     "export_tenant",
     "restore",
+    "add_key",
+    "revoke_key",
     "sign_out",
 ];
 

@@ -21,7 +21,11 @@ use punctual_web::page::{root, with_root};
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::{App, Problem, Visitor, overview::STORE_TIMEOUT, since};
+use super::{
+    App, Problem, Visitor,
+    overview::{LiveView, STORE_TIMEOUT},
+    since,
+};
 use crate::feed::Read;
 
 /// How often a stream without changes says that it is alive: a page that hears nothing for three times as long says so.
@@ -48,9 +52,9 @@ fn same(at: &DateTime<Utc>) -> Event {
 /// overviews share what is read for it.
 pub(super) async fn overview(
     State(app): State<App>,
-    _visitor: Visitor,
+    visitor: Visitor,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let (root, stop) = (root(), app.stop.clone());
+    let (root, stop, watched) = (root(), app.stop.clone(), app.clone());
     let (changes, feed) = (app.operator.reader.changes(), Arc::clone(&app.live));
     let now = feed.subscribe(changes, move || {
         let app = app.clone();
@@ -64,16 +68,21 @@ pub(super) async fn overview(
     });
     let events = stream::unfold((now, String::new()), move |(mut now, last)| {
         let (root, stop) = (root.clone(), stop.clone());
+        let (app, visitor) = (watched.clone(), visitor.clone());
         async move {
             loop {
                 tokio::select! {
                     changed = now.changed() => changed.ok()?,
                     () = stop.cancelled() => return None,
                 }
+                if !app.still_sees(&visitor).await {
+                    return None;
+                }
                 let render = || {
                     let now = now.borrow_and_update();
                     let now = now.as_ref()?;
-                    Some((now.at, now.render().ok()?))
+                    let may_operate = visitor.may_operate();
+                    Some((now.at, LiveView { now, may_operate }.render().ok()?))
                 };
                 let Some((at, html)) = with_root(root.clone(), render) else {
                     continue;
@@ -116,14 +125,15 @@ pub(super) struct ChangesQuery {
 /// stops. All open pages share what is read for it.
 pub(super) async fn changes(
     State(app): State<App>,
-    _visitor: Visitor,
+    visitor: Visitor,
     query: Result<Query<ChangesQuery>, QueryRejection>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let Query(ChangesQuery { seen }) = query?;
-    let (changes, feed, stop) = (
+    let (changes, feed, stop, watched) = (
         app.operator.reader.changes(),
         Arc::clone(&app.snapshots),
         app.stop.clone(),
+        app.clone(),
     );
     let snapshots = feed.subscribe(changes, move || {
         let app = app.clone();
@@ -136,12 +146,15 @@ pub(super) async fn changes(
         }
     });
     let events = stream::unfold((snapshots, seen), move |(mut snapshots, seen)| {
-        let stop = stop.clone();
+        let (stop, app, visitor) = (stop.clone(), watched.clone(), visitor.clone());
         async move {
             loop {
                 tokio::select! {
                     changed = snapshots.changed() => changed.ok()?,
                     () = stop.cancelled() => return None,
+                }
+                if !app.still_sees(&visitor).await {
+                    return None;
                 }
                 let Some(now) = *snapshots.borrow_and_update() else {
                     continue;

@@ -55,6 +55,15 @@ struct OverviewPage {
     zone: String,
 }
 
+impl OverviewPage {
+    fn live(&self) -> LiveView<'_> {
+        LiveView {
+            now: &self.now,
+            may_operate: self.visitor.may_operate(),
+        }
+    }
+}
+
 /// One hour of the next day, as a bar above its column.
 struct Hour {
     label: String,
@@ -74,9 +83,16 @@ struct Cell {
     heat: usize,
 }
 
-/// What is going on now: the part of the page that keeps itself up to date.
+/// What is going on now, as someone sees it: the part of the page that keeps itself up to date.
 #[derive(Template)]
 #[template(path = "now.html")]
+pub(super) struct LiveView<'s> {
+    pub(super) now: &'s LiveSection,
+    /// Whether they may acknowledge findings.
+    pub(super) may_operate: bool,
+}
+
+/// What is going on now, for all who look.
 pub(crate) struct LiveSection {
     /// When it was read.
     pub(super) at: DateTime<Utc>,

@@ -21,7 +21,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::{Access, Operations, Words, tests::operator};
+use crate::{Access, Operations, SignIn, Words, tests::operator};
 
 mod alerts;
 mod leads;
@@ -90,6 +90,7 @@ impl Visit {
             operator,
             stop: CancellationToken::new(),
             access: Access::this_machine("BATCH_API_KEY"),
+            sign_in: SignIn::default(),
             metrics: None,
             words: Words::default(),
             config_database: Some("http://me:secret@config.example:8000/shop/?key=secret".into()),

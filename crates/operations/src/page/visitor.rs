@@ -1,6 +1,7 @@
-//! Who looks at the page: signed in with the agent's key, for twelve hours. The cookie says until when, under a seal
-//! that only who knows the key can make, so every replica knows it and a new key ends it. Signing out ends it, also a
-//! copy of it: the audit log tells other replicas, and this one after a restart.
+//! Who looks at the page: signed in with a key or at the identity provider, for twelve hours. The cookie says who and until when,
+//! under a seal that only who knows the secret can make, so every replica knows it. A session that began with a named key is looked
+//! up by the key's hash at each request, and ends with the key on every replica at once. Signing out ends a session, also a copy of
+//! its cookie: the audit log tells other replicas, and this one after a restart.
 
 use std::{
     collections::HashMap,
@@ -14,29 +15,39 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use punctual_application::ports::{AuditFilter, Page};
+use punctual_application::{
+    Role,
+    ports::{AuditFilter, Page, StoreError, StoreErrorKind},
+};
 use punctual_web::{
-    PageWords, Peer,
+    OtherWay, PageWords, Peer,
     page::at,
     session::{SESSION_TTL, SessionCookie, SignIn, SignInQuery, to_sign_in},
 };
 use tokio::time::timeout;
-use uuid::Uuid;
 
 use super::{App, Problem, SITE, answer::Done};
-use crate::audit::RequestActor;
+use crate::{
+    auth::{Who, tell},
+    sealed::{Session, id_of},
+};
 
 /// The page is never opened signed in from elsewhere.
-const COOKIE: SessionCookie = SessionCookie {
-    name: "punctual_operator",
+pub(super) const COOKIE: SessionCookie = SessionCookie {
+    name: "punctual_session",
     same_site: "Strict",
 };
 
-/// Visitor of the page.
-#[derive(Debug, Clone)]
+/// Tells the seals of sessions from all others.
+const SEAL: &str = "punctual agent 2026-11 operators' sessions";
+
+/// Visitor of the page. Without `Debug`: the token of the session is a secret.
+#[derive(Clone)]
 pub(super) struct Visitor {
-    /// Without a key there is neither sign-in nor sign-out.
-    pub(super) signed_in: bool,
+    /// The token of the session; `None`: who looks has not signed in here, and cannot sign out.
+    pub(super) session: Option<String>,
+    /// What they may do.
+    role: Role,
     /// The path of the page, below the root.
     path: String,
     /// The address, below the root, that shows the page as it is; `None`: there is none, as after a form that was refused.
@@ -72,9 +83,10 @@ const MENU: [(&str, &str); 9] = [
 ];
 
 impl Visitor {
-    fn new(app: &App, parts: &Parts, signed_in: bool) -> Self {
+    fn new(app: &App, parts: &Parts, role: Role, session: Option<String>) -> Self {
         Self {
-            signed_in,
+            session,
+            role,
             path: parts.uri.path().to_owned(),
             page: parts
                 .uri
@@ -86,6 +98,11 @@ impl Visitor {
             at: app.operator.clock.now(),
             seen: None,
         }
+    }
+
+    /// Whether the page offers what changes something.
+    pub(super) fn may_operate(&self) -> bool {
+        self.role >= Role::Operate
     }
 
     /// The same, whose page says why what they asked for is not done. What was put in has no address.
@@ -134,23 +151,54 @@ impl Visitor {
     }
 }
 
-impl FromRequestParts<App> for Visitor {
-    type Rejection = Redirect;
+/// Why a page is not shown.
+pub(super) enum NoVisitor {
+    /// Who asks has to sign in first.
+    SignIn(Redirect),
+    /// It cannot be shown, or done.
+    Refused(Problem),
+}
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Redirect> {
-        let Some(key) = &app.api_key else {
-            return Ok(Self::new(app, parts, false));
+impl IntoResponse for NoVisitor {
+    fn into_response(self) -> Response {
+        match self {
+            Self::SignIn(to) => to.into_response(),
+            Self::Refused(problem) => problem.into_response(),
+        }
+    }
+}
+
+impl From<Problem> for NoVisitor {
+    fn from(problem: Problem) -> Self {
+        Self::Refused(problem)
+    }
+}
+
+/// To look, the role `view` is needed; to send a form, `operate`.
+impl FromRequestParts<App> for Visitor {
+    type Rejection = NoVisitor;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, NoVisitor> {
+        let known = app.known("page", &parts.headers, &parts.extensions)?;
+        let token = COOKIE.token(&parts.headers).map(str::to_owned);
+        let (who, session) = match (known, token) {
+            (Some(who), _) => (Some(who), None),
+            (None, Some(token)) => (app.session(&token).await?, Some(token)),
+            (None, None) => (None, None),
         };
-        let sealed = COOKIE.token(&parts.headers);
-        let sealed = sealed.filter(|token| is_sealed(token, key, app.operator.clock.now()));
-        if sealed.is_some() {
-            // A store that hangs keeps no page waiting; it is asked again with the next look.
-            let _ = timeout(STORE_TIMEOUT, app.follow_sign_outs()).await;
-        }
-        match sealed {
-            Some(token) if !app.signed_out.holds(token) => Ok(Self::new(app, parts, true)),
-            _ => Err(to_sign_in(&parts.method, &parts.uri, &parts.headers)),
-        }
+        let Some(who) = who else {
+            let to = to_sign_in(&parts.method, &parts.uri, &parts.headers);
+            return Err(NoVisitor::SignIn(to));
+        };
+        let needed = if parts.method.is_safe() {
+            Role::View
+        } else {
+            Role::Operate
+        };
+        who.check(needed)?;
+        let visitor = Self::new(app, parts, who.role, session);
+        tell(who, &mut parts.extensions);
+        Ok(visitor)
     }
 }
 
@@ -159,47 +207,16 @@ impl FromRequestParts<App> for Visitor {
 pub(super) struct Live(pub(super) Visitor);
 
 impl FromRequestParts<App> for Live {
-    type Rejection = Redirect;
+    type Rejection = NoVisitor;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Redirect> {
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, NoVisitor> {
         let visitor = Visitor::from_request_parts(parts, app).await?;
         let seen = app.seen().await;
         Ok(Self(Visitor { seen, ..visitor }))
     }
 }
 
-/// `until.nonce.seal`, the first in seconds since 1970.
-fn token(key: &blake3::Hash, now: DateTime<Utc>) -> String {
-    let until = (now + SESSION_TTL).timestamp();
-    let content = format!("{until}.{}", Uuid::new_v4().simple());
-    let seal = seal(&content, key);
-    format!("{content}.{seal}")
-}
-
-fn seal(content: &str, key: &blake3::Hash) -> blake3::Hash {
-    let own = blake3::derive_key("punctual agent 2026-11 operators' cookies", key.as_bytes());
-    blake3::keyed_hash(&own, content.as_bytes())
-}
-
-fn is_sealed(token: &str, key: &blake3::Hash, now: DateTime<Utc>) -> bool {
-    let Some((content, given)) = token.rsplit_once('.') else {
-        return false;
-    };
-    let until = content
-        .split('.')
-        .next()
-        .and_then(|until| until.parse::<i64>().ok());
-    // Comparing two hashes takes the same time whatever they are.
-    let genuine = blake3::Hash::from_hex(given).is_ok_and(|given| given == seal(content, key));
-    genuine && until.is_some_and(|until| until > now.timestamp())
-}
-
-/// What a cookie says, without its seal: the seal may be written in either case.
-fn content_of(token: &str) -> &str {
-    token.rsplit_once('.').map_or(token, |(content, _)| content)
-}
-
-/// The contents of cookies that were signed out in the last twelve hours, and when.
+/// The [ids](id_of) of sessions that were signed out in the last twelve hours, and when.
 #[derive(Debug, Default)]
 pub(crate) struct SignedOut {
     at: Mutex<HashMap<String, DateTime<Utc>>>,
@@ -207,9 +224,9 @@ pub(crate) struct SignedOut {
     looked_at: Mutex<Option<DateTime<Utc>>>,
 }
 
-/// Cookies remembered as signed out. Only who has the key gets cookies that are counted here.
+/// Sessions remembered as signed out. Only who has signed in has one that is counted here.
 const MAX_SIGNED_OUT: usize = 10_000;
-/// The action of the audit log; its subject is the content of the cookie.
+/// The action of the audit log; its subject is the id of the session.
 const SIGN_OUT: &str = "sign_out";
 const POLL_INTERVAL: TimeDelta = TimeDelta::seconds(10);
 /// How long the store may take to say who signed out.
@@ -220,18 +237,18 @@ const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(1);
 impl SignedOut {
     fn holds(&self, token: &str) -> bool {
         let ended = self.at.lock().unwrap_or_else(PoisonError::into_inner);
-        ended.contains_key(content_of(token))
+        ended.contains_key(id_of(token))
     }
 
-    fn add(&self, content: &str, at: DateTime<Utc>) {
+    fn add(&self, id: &str, at: DateTime<Utc>) {
         let mut ended = self.at.lock().unwrap_or_else(PoisonError::into_inner);
-        ended.insert(content.to_owned(), at);
+        ended.insert(id.to_owned(), at);
         if ended.len() > MAX_SIGNED_OUT {
             ended.retain(|_, ended_at| *ended_at > at - SESSION_TTL);
         }
         if ended.len() > MAX_SIGNED_OUT {
             let first = ended.iter().min_by_key(|(_, at)| **at);
-            if let Some(first) = first.map(|(content, _)| content.clone()) {
+            if let Some(first) = first.map(|(id, _)| id.clone()) {
                 ended.remove(&first);
             }
         }
@@ -282,11 +299,82 @@ impl App {
     }
 }
 
+impl App {
+    /// Who has the session with this token; `None`: it has ended, or is not one of ours.
+    pub(super) async fn session(&self, token: &str) -> Result<Option<Who>, Problem> {
+        let now = self.operator.clock.now();
+        let Some(session) = self.seal(SEAL).await?.open::<Session>(token, now) else {
+            return Ok(None);
+        };
+        // A store that hangs keeps no page waiting; it is asked again with the next look.
+        let _ = timeout(STORE_TIMEOUT, self.follow_sign_outs()).await;
+        if self.signed_out.holds(token) {
+            return Ok(None);
+        }
+        Ok(match session {
+            Session::Own => Some(Who::with_own_key()),
+            Session::Key { hash } => self.has_key(&hash).await?,
+            // Where no one can sign in so any more, what began so has ended.
+            Session::Oidc { name, role } => self.sign_in.oidc.as_ref().map(|_| Who {
+                actor: name.as_str().into(),
+                role,
+            }),
+        })
+    }
+
+    /// Whether the session of who keeps a page open goes on. While the store does not answer, it does.
+    pub(super) async fn still_sees(&self, visitor: &Visitor) -> bool {
+        let Some(token) = &visitor.session else {
+            return true;
+        };
+        let who = self.session(token).await;
+        who.map_or(true, |who| who.is_some())
+    }
+
+    /// Who has the key with this hash now: it may have been revoked or have expired.
+    async fn has_key(&self, hash: &str) -> Result<Option<Who>, Problem> {
+        let Ok(hash) = blake3::Hash::from_hex(hash) else {
+            return Ok(None);
+        };
+        let found = timeout(STORE_TIMEOUT, self.operator.key(&hash)).await;
+        let found = found.map_err(|_| {
+            StoreError::new(
+                StoreErrorKind::Unavailable,
+                "the store does not answer in time",
+            )
+        })??;
+        Ok(found.map(|key| Who::with_key(&key.name, key.role)))
+    }
+
+    /// The token of a session that begins now.
+    pub(super) async fn begin_session(&self, session: &Session) -> Result<String, Problem> {
+        let until = self.operator.clock.now() + SESSION_TTL;
+        let token = self.seal(SEAL).await?.token(until, session);
+        token.ok_or_else(|| Problem::bad_request("this name cannot be kept; sign in with a key"))
+    }
+
+    /// The sign-in page, with what went wrong.
+    pub(super) fn sign_in_page(
+        &self,
+        next: Option<String>,
+        refused: bool,
+        problem: Option<(axum::http::StatusCode, String)>,
+    ) -> Response {
+        let other = self.sign_in.oidc.as_ref().map(|_| OtherWay {
+            path: "/sign-in/oidc/begin",
+            label: "Sign in with your organization’s account",
+            problem,
+        });
+        let (words, hint) = (PageWords::english(), self.words.key_hint);
+        SITE.sign_in_beside(words, hint, next, refused, other.as_ref())
+    }
+}
+
 pub(super) async fn form(
     State(app): State<App>,
     Query(SignInQuery { next }): Query<SignInQuery>,
 ) -> Response {
-    SITE.sign_in(PageWords::english(), app.words.key_hint, next, false)
+    app.sign_in_page(next, false, None)
 }
 
 pub(super) async fn sign_in(
@@ -296,31 +384,31 @@ pub(super) async fn sign_in(
     form: Result<Form<SignIn>, FormRejection>,
 ) -> Result<Response, Problem> {
     let Form(SignIn { key, next }) = form?;
-    let Some(own) = app.api_key else {
+    if app.access.is_open() || app.access.is_guarded() {
         return Ok(Redirect::to("/").into_response());
-    };
-    if app.is_own_key(peer, &key, "refused at sign-in")? {
-        let token = token(&own, app.operator.clock.now());
-        Ok(COOKIE.sign_in(&headers, &token, next))
-    } else {
-        Ok(SITE.sign_in(PageWords::english(), app.words.key_hint, next, true))
+    }
+    match app.holder(peer, &key, "refused at sign-in").await? {
+        Some((_, session)) => {
+            let token = app.begin_session(&session).await?;
+            Ok(COOKIE.sign_in(&headers, &token, next))
+        }
+        None => Ok(app.sign_in_page(next, true, None)),
     }
 }
 
 pub(super) async fn sign_out(
     State(app): State<App>,
-    RequestActor(actor): RequestActor,
     headers: HeaderMap,
-) -> Response {
-    if let (Some(token), Some(key)) = (COOKIE.token(&headers), &app.api_key)
-        && is_sealed(token, key, app.operator.clock.now())
+) -> Result<Response, Problem> {
+    if let Some(token) = COOKIE.token(&headers)
+        && let Some(who) = app.session(token).await?
     {
-        let content = content_of(token);
-        app.signed_out.add(content, app.operator.clock.now());
+        let id = id_of(token);
+        app.signed_out.add(id, app.operator.clock.now());
         // It has ended here in any case; the store's failure is in the log.
-        let _ = app.operator.record(&actor, SIGN_OUT, content, "").await;
+        let _ = app.operator.record(&who.actor, SIGN_OUT, id, "").await;
     }
-    COOKIE.sign_out(&headers)
+    Ok(COOKIE.sign_out(&headers))
 }
 
 #[cfg(test)]
@@ -329,34 +417,15 @@ mod tests {
 
     #[test]
     fn signing_out_ends_every_copy_of_a_cookie_and_no_other() {
-        let (key, signed_out) = (blake3::hash(b"key"), SignedOut::default());
+        let signed_out = SignedOut::default();
         let now = "2026-03-01T09:00:00Z".parse().unwrap();
-        let (one, other) = (token(&key, now), token(&key, now));
-        signed_out.add(content_of(&one), now);
-        assert!(signed_out.holds(&one) && !signed_out.holds(&other));
-        let (content, seal) = one.rsplit_once('.').unwrap();
-        assert!(signed_out.holds(&format!("{content}.{}", seal.to_uppercase())));
+        let (one, other) = ("1772398800.a1.c0ffee.5ea1", "1772398800.b2.c0ffee.5ea1");
+        signed_out.add(id_of(one), now);
+        assert!(signed_out.holds(one) && !signed_out.holds(other));
+        assert!(signed_out.holds("1772398800.a1.c0ffee.5EA1"));
         for n in 0..12_000 {
             signed_out.add(&format!("{n}.x"), now + TimeDelta::seconds(n));
         }
         assert!(signed_out.at.lock().unwrap().len() <= MAX_SIGNED_OUT);
-    }
-
-    #[test]
-    fn only_the_key_makes_a_cookie_and_it_ends() {
-        let (key, other) = (blake3::hash(b"key"), blake3::hash(b"other"));
-        let now = "2026-03-01T09:00:00Z".parse().unwrap();
-        let token = token(&key, now);
-        assert!(is_sealed(&token, &key, now));
-        assert!(!is_sealed(&token, &other, now));
-        assert!(!is_sealed(&token, &key, now + SESSION_TTL));
-        let (until, rest) = token.split_once('.').unwrap();
-        let longer = format!("{}.{rest}", until.parse::<i64>().unwrap() + 1);
-        assert!(!is_sealed(&longer, &key, now));
-        let old = "1000000000.0";
-        assert!(!is_sealed(&format!("{old}.{}", seal(old, &key)), &key, now));
-        for broken in ["", ".", "..", "x.y.z"] {
-            assert!(!is_sealed(broken, &key, now));
-        }
     }
 }

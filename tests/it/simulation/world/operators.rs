@@ -35,7 +35,7 @@ const KEYS_LAST: TimeDelta = TimeDelta::hours(22);
 
 /// The operator of the agents.
 fn any_tenant_id() -> Actor {
-    Actor("somebody".to_owned())
+    Actor::from("somebody")
 }
 
 fn backfill(from: NaiveDate, to: NaiveDate, preview: bool) -> BackfillRequest {

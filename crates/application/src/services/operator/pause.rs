@@ -49,7 +49,7 @@ impl Operator {
         let job = self.job(job_id)?;
         let action = if paused { "pause" } else { "resume" };
         self.record(actor, action, job_id.as_str(), "").await?;
-        let cause = paused.then(|| PauseCause::Operator(actor.0.clone()));
+        let cause = paused.then(|| PauseCause::Operator(actor.name.clone()));
         let set = self.queue.set_paused(&job.job_id, cause, self.clock.now());
         self.noted(set.await)?;
         let word = if paused { "paused" } else { "resumed" };

@@ -76,7 +76,7 @@ impl Operator {
             address: address.clone(),
             reason: request.reason.trim().to_owned(),
             at,
-            by: actor.0.clone(),
+            by: actor.name.clone(),
         };
         let entries: Vec<Suppression> = request.addresses.iter().map(entry).collect();
         let added = self.noted(self.suppressions.suppress(&entries).await)?;
@@ -141,7 +141,7 @@ mod tests {
     async fn addresses_are_added_and_removed_and_both_are_audited() {
         let store: Arc<FakeStore> = Arc::default();
         let operator = testing::operator(&store, BatchConfig::default(), "2026-03-01T09:00:00Z");
-        let actor = Actor("a test".to_owned());
+        let actor = Actor::from("a test");
         let asked = request(&["Ann@shop.example", "bob@shop.example"], " complained ");
         let report = operator.suppress(&actor, &asked).await.unwrap();
         assert_eq!(report.added, 2);

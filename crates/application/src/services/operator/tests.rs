@@ -31,7 +31,7 @@ fn operator(store: &Arc<FakeStore>) -> Operator {
 }
 
 fn actor() -> Actor {
-    Actor("a test".to_owned())
+    Actor::from("a test")
 }
 
 fn posts() -> JobId {

@@ -28,6 +28,7 @@ async fn audit_log(store: &dyn OperatorStore) {
         action: "pause".into(),
         subject: format!("job_{minutes}"),
         detail: "'; DROP TABLE audit_log; --".into(),
+        reason: (minutes > 0).then(|| "a deploy; '; --".into()),
     };
     for minutes in 0..3 {
         store

@@ -22,7 +22,7 @@ use punctual_application::{
     testing::{self, FakeStore, contract},
 };
 use punctual_domain::{ItemStatus, JobId, Zone};
-use punctual_operations::{Access, Operations, Words};
+use punctual_operations::{Access, Operations, SignIn, Words};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -71,6 +71,7 @@ async fn agent(store: &Arc<FakeStore>) -> (SocketAddr, Operator) {
         operator: operator.clone(),
         stop: CancellationToken::new(),
         access: Access::key(KEY.into(), SocketAddr::from(([127, 0, 0, 1], 80))).unwrap(),
+        sign_in: SignIn::default(),
         metrics: None,
         words: Words::default(),
         config_database: None,

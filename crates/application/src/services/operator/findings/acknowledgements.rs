@@ -51,7 +51,7 @@ impl Operator {
             state: found.identity(),
             covers: found.covers.to_string(),
             at: self.clock.now(),
-            by: actor.0.clone(),
+            by: actor.name.clone(),
         });
         let operations = &self.operations;
         let stored = match (&found.acknowledged, before) {

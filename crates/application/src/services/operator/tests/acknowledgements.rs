@@ -272,7 +272,7 @@ async fn two_causes_have_two_ids_and_one_keeps_its_id() {
 async fn no_finding_that_anybody_may_read_names_an_operator() {
     let store: Arc<FakeStore> = Arc::default();
     let operator = serving(&store);
-    let ann = Actor("page from 10.0.0.7".to_owned());
+    let ann = Actor::from("page from 10.0.0.7");
     operator.pause(&ann, &posts()).await.unwrap();
     let ready = operator.readiness().await;
     let paused = ready.warnings.first().unwrap();
