@@ -8,6 +8,7 @@ use std::{path::PathBuf, time::Duration};
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use punctual_application::Role;
 use punctual_domain::{
     AfterRestore, BatchStatus, EmailAddress, FailureKind, FeatureType, ItemStatus, JobId,
     RestoreChoice, TenantId,
@@ -124,6 +125,9 @@ pub(crate) enum Command {
     /// Erase everything that the agent holds of a tenant; requires a running agent
     #[command(after_help = examples::ERASE)]
     Erase(EraseOptions),
+    /// List, add or revoke API keys of operators; requires a running agent
+    #[command(subcommand, after_help = examples::KEYS)]
+    Keys(Keys),
     /// List the actions of operators, newest first; requires a running agent
     #[command(after_help = examples::AUDIT_LOG)]
     AuditLog(AuditLogOptions),
@@ -219,6 +223,9 @@ pub(crate) struct BatchesOptions {
 pub(crate) struct JobOptions {
     /// Job id
     pub(crate) job: JobId,
+    /// Why, for the audit log
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -232,6 +239,9 @@ pub(crate) struct CancelOptions {
     /// Cancel without asking
     #[arg(long)]
     pub(crate) yes: bool,
+    /// Why, for the audit log
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -242,6 +252,12 @@ pub(crate) struct AuditLogOptions {
     /// Number of entries
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = whole_number(1..=100_000_usize))]
     pub(crate) limit: usize,
+    /// Print all entries as JSON, one object per line; requires the role administer
+    #[arg(long, conflicts_with_all = ["limit", "json"])]
+    pub(crate) export: bool,
+    /// Only entries since this date (YYYY-MM-DD, in UTC)
+    #[arg(long, value_name = "DATE", requires = "export", value_parser = date)]
+    pub(crate) since: Option<NaiveDate>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -329,6 +345,44 @@ pub(crate) enum Alerts {
 }
 
 #[derive(Subcommand)]
+pub(crate) enum Keys {
+    /// List active keys (secrets are not shown)
+    #[command(after_help = examples::KEYS_LIST)]
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a key for an operator, and show it once
+    #[command(after_help = examples::KEYS_ADD)]
+    Add {
+        /// Name by which the audit log names who uses the key
+        name: String,
+        /// What the key may do
+        #[arg(long, value_name = "ROLE", value_parser = word::<Role>(&["view", "operate", "administer"]))]
+        role: Role,
+        /// Days until the key expires (default: it does not)
+        #[arg(long, value_name = "DAYS", value_parser = whole_number(1..=3_650_u32))]
+        expires_in: Option<u32>,
+        /// Why, for the audit log
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Revoke a key; sessions that began with it end
+    #[command(after_help = examples::KEYS_REVOKE)]
+    Revoke {
+        /// Name of the key
+        name: String,
+        /// Why, for the audit log
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+}
+
+#[derive(Subcommand)]
 pub(crate) enum DeadLetters {
     /// List dead letters, newest first
     #[command(after_help = examples::LIST)]
@@ -390,6 +444,9 @@ pub(crate) struct ReplayOptions {
     /// Wait until the batches are over
     #[arg(long)]
     pub(crate) wait: bool,
+    /// Why, for the audit log
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -402,6 +459,9 @@ pub(crate) struct DiscardOptions {
     /// Discard without asking
     #[arg(long)]
     pub(crate) yes: bool,
+    /// Why, for the audit log
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -546,6 +606,9 @@ pub(crate) struct TriggerOptions {
     /// Wait until the batch is over
     #[arg(long)]
     pub(crate) wait: bool,
+    /// Why, for the audit log
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -595,6 +658,9 @@ pub(crate) struct BackfillOptions {
     /// Wait until the batches are over
     #[arg(long)]
     pub(crate) wait: bool,
+    /// Why, for the audit log
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, time::Duration};
 use punctual_domain::visible;
 use punctual_infrastructure::client_builder;
 use punctual_web::ProblemBody;
-use reqwest::{Method, StatusCode, Url};
+use reqwest::{Method, StatusCode, Url, header::HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -27,6 +27,8 @@ pub(crate) struct Client {
     http: reqwest::Client,
     address: SocketAddr,
     api_key: Option<SecretString>,
+    /// Why the agent is asked, for its audit log.
+    reason: Option<HeaderValue>,
 }
 
 impl Client {
@@ -36,7 +38,17 @@ impl Client {
             http: http.map_err(Failure::failed)?,
             address: settings.batch_http_addr,
             api_key: settings.batch_api_key.clone(),
+            reason: None,
         })
+    }
+
+    /// The same client, whose requests say why.
+    pub(crate) fn because(self, reason: Option<&str>) -> Result<Self, Failure> {
+        let value = reason.map(|reason| HeaderValue::from_bytes(reason.as_bytes()));
+        let reason = value.transpose().map_err(|_| {
+            Failure::bad_input("the reason has control characters; give it in one line of text")
+        })?;
+        Ok(Self { reason, ..self })
     }
 
     /// Reads what is at `path`, below `/api/v1/`.
@@ -146,13 +158,49 @@ impl Client {
         path: &str,
         name: &str,
     ) -> Result<T, Failure> {
+        let request = self.deletion(path, name)?;
+        self.send(request, None).await
+    }
+
+    /// The same, where nothing is answered.
+    pub(crate) async fn remove(&self, path: &str, name: &str) -> Result<(), Failure> {
+        let request = self.deletion(path, name)?;
+        self.answer(request, None).await.map(drop)
+    }
+
+    /// Reads what is at `path` line by line, as it comes.
+    pub(crate) async fn lines(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        mut take: impl FnMut(&str),
+    ) -> Result<(), Failure> {
+        let request = self.request(Method::GET, path).query(query);
+        let mut answer = self.answer(request.timeout(LONG_TIMEOUT), None).await?;
+        let mut rest = Vec::new();
+        let broken = |error: reqwest::Error| {
+            let error = error.without_url();
+            Failure::failed(format!(
+                "the answer of the agent broke off: {error}; try again"
+            ))
+        };
+        while let Some(part) = answer.chunk().await.map_err(broken)? {
+            rest.extend_from_slice(&part);
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = rest.drain(..=end).collect();
+                take(String::from_utf8_lossy(&line).trim_end());
+            }
+        }
+        Ok(())
+    }
+
+    fn deletion(&self, path: &str, name: &str) -> Result<reqwest::RequestBuilder, Failure> {
         let mut url: Url = self.url(path).parse().map_err(Failure::failed)?;
         // A name may have characters that mean something in an address.
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.push(name);
         }
-        let request = self.authorized(self.http.delete(url));
-        self.send(request.timeout(TIMEOUT), None).await
+        Ok(self.authorized(self.http.delete(url)).timeout(TIMEOUT))
     }
 
     /// Deletes what is at `path`, which may take longer.
@@ -175,18 +223,41 @@ impl Client {
     }
 
     fn authorized(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
-        match &self.api_key {
+        let request = match &self.api_key {
             Some(key) => request.bearer_auth(key.expose_secret()),
+            None => request,
+        };
+        match &self.reason {
+            Some(reason) => request.header("Punctual-Reason", reason),
             None => request,
         }
     }
 
-    /// What the agent refuses is bad input.
     async fn send<T: DeserializeOwned>(
         &self,
         request: reqwest::RequestBuilder,
         key: Option<&str>,
     ) -> Result<T, Failure> {
+        let address = self.address;
+        let answer = self.answer(request, key).await?.json().await;
+        answer.map_err(|error| {
+            let remedy = key.map_or_else(
+                || "check that the agent runs this version".to_owned(),
+                |key| format!("repeat the call with --idempotency-key {key}: nothing runs twice"),
+            );
+            Failure::failed(format!(
+                "cannot read the answer of the agent at {address} ({}); {remedy}",
+                error.without_url()
+            ))
+        })
+    }
+
+    /// What the agent refuses is bad input.
+    async fn answer(
+        &self,
+        request: reqwest::RequestBuilder,
+        key: Option<&str>,
+    ) -> Result<reqwest::Response, Failure> {
         let address = self.address;
         let response = request.send().await.map_err(|error| match key {
             Some(key) if !error.is_connect() => Failure::failed(format!(
@@ -202,19 +273,7 @@ impl Client {
         })?;
         let status = response.status();
         if status.is_success() {
-            let answer = response.json().await;
-            return answer.map_err(|error| {
-                let remedy = key.map_or_else(
-                    || "check that the agent runs this version".to_owned(),
-                    |key| {
-                        format!("repeat the call with --idempotency-key {key}: nothing runs twice")
-                    },
-                );
-                Failure::failed(format!(
-                    "cannot read the answer of the agent at {address} ({}); {remedy}",
-                    error.without_url()
-                ))
-            });
+            return Ok(response);
         }
         let problem = response.json::<ProblemBody>().await;
         let detail =

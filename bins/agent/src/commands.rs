@@ -8,6 +8,7 @@ pub(crate) mod dead_letters;
 pub(crate) mod explain;
 pub(crate) mod init;
 pub(crate) mod jobs;
+pub(crate) mod keys;
 pub(crate) mod lists;
 pub(crate) mod move_store;
 pub(crate) mod preview;

@@ -8,6 +8,7 @@ mod reload;
 mod remedies;
 mod service_manager;
 mod settings;
+mod sign_in;
 mod terminal;
 mod wiring;
 
@@ -115,6 +116,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             preview: _preview,
             json,
         } => commands::retention::retention(&settings()?, json).await,
+        Command::Keys(what) => commands::keys::keys(&settings()?, what).await,
         Command::AuditLog(options) => commands::lists::audit_log(&settings()?, options).await,
         Command::Preview(options) => commands::preview::preview(&settings()?, options).await,
         Command::Simulate(options) => commands::simulate::simulate(&settings()?, options).await,

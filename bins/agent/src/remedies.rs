@@ -6,7 +6,7 @@ use punctual_operations::remedies;
 
 /// How the agent's calls and pages speak of it.
 pub(crate) const WORDS: Words = Words {
-    key_hint: "The agent's API key (<code>BATCH_API_KEY</code>).",
+    key_hint: "Your API key, or the agent's (<code>BATCH_API_KEY</code>).",
     remedy,
 };
 

@@ -23,6 +23,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::Value;
 
+use crate::sign_in;
+
 /// A setting.
 struct Setting {
     name: &'static str,
@@ -254,6 +256,58 @@ const SETTINGS: [Setting; 31] = [
         what: "hours in which only critical findings are reported, such as `22:00-07:00`, in `BATCH_DEFAULT_TIMEZONE`",
     },
     Setting {
+        name: "BATCH_OIDC_ISSUER",
+        default: None,
+        range: None,
+        what: "address of the identity provider (OpenID Connect) at which operators [sign in](../operations/security.md#operators), \
+            exactly as it writes it, such as `https://login.example`; requires `BATCH_PUBLIC_URL`. If unset, they sign in with keys",
+    },
+    Setting {
+        name: "BATCH_OIDC_CLIENT_ID",
+        default: None,
+        range: None,
+        what: "id under which the agent is registered at the identity provider, with the redirect URL `/sign-in/oidc` below \
+            `BATCH_PUBLIC_URL`",
+    },
+    Setting {
+        name: "BATCH_OIDC_CLIENT_SECRET",
+        default: None,
+        range: None,
+        what: "secret that belongs to the id; if unset, the agent is a public client",
+    },
+    Setting {
+        name: "BATCH_OIDC_GROUPS_CLAIM",
+        default: Some("groups"),
+        range: None,
+        what: "claim of the identity provider that lists a person's groups",
+    },
+    Setting {
+        name: "BATCH_OIDC_ROLES",
+        default: None,
+        range: None,
+        what: "roles of the groups, such as `view=staff,operate=oncall,administer=admins`; `*` stands for everyone who signs in",
+    },
+    Setting {
+        name: "BATCH_TRUSTED_PROXY_HEADER",
+        default: None,
+        range: None,
+        what: "header in which a proxy in front names the operator whom it has signed in, such as `X-Forwarded-User`; requires \
+            `BATCH_TRUSTED_PROXIES` and `BATCH_TRUSTED_PROXY_ROLES`. If unset, no header names anyone",
+    },
+    Setting {
+        name: "BATCH_TRUSTED_PROXIES",
+        default: None,
+        range: None,
+        what: "addresses or networks whose header is believed, with commas between, such as `10.0.0.7,192.168.0.0/16`; from others \
+            a request with the header is refused",
+    },
+    Setting {
+        name: "BATCH_TRUSTED_PROXY_ROLES",
+        default: None,
+        range: None,
+        what: "roles of the names in the header, such as `view=*,administer=ann@shop.example`; `*` stands for every name",
+    },
+    Setting {
         name: "BATCH_LOG",
         default: None,
         range: None,
@@ -309,6 +363,14 @@ pub(crate) struct Settings {
     pub(crate) batch_alerts_email: Option<String>,
     pub(crate) batch_alerts_email_purpose: Option<String>,
     pub(crate) batch_alerts_quiet_hours: Option<String>,
+    pub(crate) batch_oidc_issuer: Option<String>,
+    pub(crate) batch_oidc_client_id: Option<String>,
+    pub(crate) batch_oidc_client_secret: Option<SecretString>,
+    pub(crate) batch_oidc_groups_claim: String,
+    pub(crate) batch_oidc_roles: Option<String>,
+    pub(crate) batch_trusted_proxy_header: Option<String>,
+    pub(crate) batch_trusted_proxies: Option<String>,
+    pub(crate) batch_trusted_proxy_roles: Option<String>,
     pub(crate) batch_log: Option<String>,
     pub(crate) batch_log_format: LogFormat,
 }
@@ -385,7 +447,10 @@ impl Settings {
             );
         }
         ensure!(
-            self.batch_api_key.is_some() || self.batch_http_addr.ip().is_loopback(),
+            self.batch_api_key.is_some()
+                || self.batch_oidc_issuer.is_some()
+                || self.batch_trusted_proxy_header.is_some()
+                || self.batch_http_addr.ip().is_loopback(),
             "BATCH_HTTP_ADDR is {}, which other machines can reach, and no API key is set; set \
              BATCH_API_KEY, or listen on 127.0.0.1",
             self.batch_http_addr
@@ -398,6 +463,7 @@ impl Settings {
             checked.map_err(|invalid| anyhow!("{}", invalid.at("BATCH_PUBLIC_URL", shown)))?;
         }
         self.check_alerts()?;
+        sign_in::check(self).map_err(|problem| anyhow!(problem))?;
         let keys = [
             (
                 "BATCH_API_KEY",
@@ -610,6 +676,12 @@ mod tests {
             ("BATCH_LOG_FORMAT", "xml"),
             ("BATCH_PUBLIC_URL", "punctual.example"),
             ("BATCH_PUBLIC_URL", "https://punctual.example/?a=b"),
+            ("BATCH_OIDC_ISSUER", "https://login.example"),
+            ("BATCH_OIDC_CLIENT_ID", "punctual"),
+            ("BATCH_OIDC_ROLES", "view=staff"),
+            ("BATCH_TRUSTED_PROXY_HEADER", "X-Forwarded-User"),
+            ("BATCH_TRUSTED_PROXIES", "10.0.0.7"),
+            ("BATCH_TRUSTED_PROXY_ROLES", "view=*"),
         ] {
             let error = load(&[(name, value)]).unwrap_err();
             assert!(error.contains(name), "{name}: {error}");
@@ -684,6 +756,64 @@ mod tests {
             let error = load(given).unwrap_err();
             assert!(error.contains(name), "{name}: {error}");
             assert!(!error.contains("canary"), "{error}");
+    fn what_belongs_together_for_signing_in_is_asked_for_together() {
+        let proxy = |header, proxies, roles| {
+            load(&[
+                ("BATCH_HTTP_ADDR", "0.0.0.0:8080"),
+                ("BATCH_TRUSTED_PROXY_HEADER", header),
+                ("BATCH_TRUSTED_PROXIES", proxies),
+                ("BATCH_TRUSTED_PROXY_ROLES", roles),
+            ])
+        };
+        assert!(proxy("X-Forwarded-User", "10.0.0.0/8", "view=*").is_ok());
+        for (header, proxies, roles, named) in [
+            (
+                "X Forwarded",
+                "10.0.0.7",
+                "view=*",
+                "BATCH_TRUSTED_PROXY_HEADER",
+            ),
+            (
+                "Authorization",
+                "10.0.0.7",
+                "view=*",
+                "BATCH_TRUSTED_PROXY_HEADER",
+            ),
+            ("X-User", "10.0.0.7/33", "view=*", "BATCH_TRUSTED_PROXIES"),
+            ("X-User", "", "view=*", "BATCH_TRUSTED_PROXIES"),
+            (
+                "X-User",
+                "10.0.0.7",
+                "admin=ann",
+                "BATCH_TRUSTED_PROXY_ROLES",
+            ),
+            ("X-User", "10.0.0.7", "", "BATCH_TRUSTED_PROXY_ROLES"),
+        ] {
+            let error = proxy(header, proxies, roles).unwrap_err();
+            assert!(error.contains(named), "{named}: {error}");
+        }
+        let provider = |left_out: &str| {
+            let all = [
+                ("BATCH_HTTP_ADDR", "0.0.0.0:8080"),
+                ("BATCH_PUBLIC_URL", "https://punctual.example"),
+                ("BATCH_OIDC_ISSUER", "https://login.example"),
+                ("BATCH_OIDC_CLIENT_ID", "punctual"),
+                ("BATCH_OIDC_CLIENT_SECRET", "canary"),
+                ("BATCH_OIDC_ROLES", "operate=oncall"),
+            ];
+            let given: Vec<_> = all.into_iter().filter(|one| one.0 != left_out).collect();
+            load(&given)
+        };
+        let settings = provider("").unwrap();
+        assert!(!format!("{settings:?}").contains("canary"));
+        assert!(provider("BATCH_OIDC_CLIENT_SECRET").is_ok());
+        for left_out in [
+            "BATCH_PUBLIC_URL",
+            "BATCH_OIDC_CLIENT_ID",
+            "BATCH_OIDC_ROLES",
+        ] {
+            let error = provider(left_out).unwrap_err();
+            assert!(error.contains(&format!("{left_out} is not set")), "{error}");
         }
     }
 

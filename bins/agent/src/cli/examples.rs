@@ -184,10 +184,34 @@ Examples:
 
 Erase the tenant in the Config Database first, or the preferences are read again. The command may be repeated.";
 
+pub(super) const KEYS: &str = "\
+Examples:
+  punctual-agent keys list
+  punctual-agent keys add ann --role operate --expires-in 90
+
+The key in BATCH_API_KEY is named operator and has the role administer.";
+
+pub(super) const KEYS_LIST: &str = "\
+Examples:
+  punctual-agent keys list
+  punctual-agent keys list --json";
+
+pub(super) const KEYS_ADD: &str = "\
+Examples:
+  punctual-agent keys add ann --role operate --expires-in 90
+  punctual-agent keys add dashboard --role view --json
+
+Roles: view reads everything; operate also runs, pauses, cancels and replays; administer also makes and revokes keys.";
+
+pub(super) const KEYS_REVOKE: &str = "\
+Examples:
+  punctual-agent keys revoke ann --reason 'left the team'";
+
 pub(super) const AUDIT_LOG: &str = "\
 Examples:
   punctual-agent audit-log
-  punctual-agent audit-log --limit 100 --json";
+  punctual-agent audit-log --limit 100 --json
+  punctual-agent audit-log --export --since 2026-11-01 > audit.ndjson";
 
 pub(super) const MOVE_STORE: &str = "\
 Examples:

@@ -128,7 +128,7 @@ fn items(batch: &Batch) -> Cell {
 }
 
 pub(crate) async fn cancel(settings: &Settings, options: CancelOptions) -> Result<(), Failure> {
-    let client = Client::new(settings)?;
+    let client = Client::new(settings)?.because(options.reason.as_deref())?;
     if !options.yes {
         let batch = of_id(&client, options.batch).await?;
         let left = batch.progress.total - batch.progress.processed;

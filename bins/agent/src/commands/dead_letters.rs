@@ -41,8 +41,14 @@ pub(crate) async fn dead_letters(
             });
             Ok(())
         }
-        cli::DeadLetters::Replay(options) => replay(&client, options).await,
-        cli::DeadLetters::Discard(options) => discard(&client, options).await,
+        cli::DeadLetters::Replay(options) => {
+            let client = client.because(options.reason.as_deref())?;
+            replay(&client, options).await
+        }
+        cli::DeadLetters::Discard(options) => {
+            let client = client.because(options.reason.as_deref())?;
+            discard(&client, options).await
+        }
     }
 }
 

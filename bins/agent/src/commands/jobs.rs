@@ -78,7 +78,8 @@ pub(crate) async fn set_paused(
 ) -> Result<(), Failure> {
     let verb = if paused { "pause" } else { "resume" };
     let path = format!("jobs/{}/{verb}", options.job);
-    let answer: PausedJob = Client::new(settings)?.post(&path, NO_BODY).await?;
+    let client = Client::new(settings)?.because(options.reason.as_deref())?;
+    let answer: PausedJob = client.post(&path, NO_BODY).await?;
     show(options.json, &answer, |answer| {
         let word = if answer.paused { "paused" } else { "resumed" };
         View::default().line(format!("{} is {word}", answer.job_id))

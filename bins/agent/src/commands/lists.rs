@@ -8,7 +8,7 @@ use super::Failure;
 use crate::{
     cli::AuditLogOptions,
     client::Client,
-    output::{Cell, Table, Tone, View, cell, instant, show},
+    output::{Cell, Table, Tone, View, cell, instant, print_line, show},
     settings::Settings,
 };
 
@@ -71,6 +71,13 @@ pub(crate) async fn audit_log(
 ) -> Result<(), Failure> {
     let entries = |page: AuditLog| (page.entries, page.next_cursor);
     let client = Client::new(settings)?;
+    if options.export {
+        let mut query = vec![("format", "ndjson".to_owned())];
+        query.extend(options.since.map(|date| ("since", date.to_string())));
+        return client
+            .lines("audit-log", &query, |line| print_line(line))
+            .await;
+    }
     let (entries, more) = client
         .first("audit-log", vec![], options.limit, entries)
         .await?;
@@ -88,7 +95,10 @@ pub(crate) async fn audit_log(
                 cell(instant(entry.at)),
                 cell(&entry.action),
                 cell(&entry.subject).below(&entry.detail),
-                cell(&entry.by),
+                match &entry.reason {
+                    Some(reason) => cell(&entry.by).below(reason),
+                    None => cell(&entry.by),
+                },
             ]);
         }
         let view = View::default().table(&table);

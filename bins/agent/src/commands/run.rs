@@ -34,6 +34,7 @@ use crate::{
     remedies::WORDS,
     service_manager,
     settings::Settings,
+    sign_in,
     terminal::{Display, Terminal},
     wiring,
 };
@@ -78,6 +79,7 @@ pub(crate) async fn run(mut settings: Settings, options: RunOptions) -> Result<(
     let ready_file = options.ready_file.clone().map(ReadyFile::new).transpose();
     let ready_file =
         ready_file.map_err(|error| Failure::bad_input(format!("--ready-file: {error}")))?;
+    let sign_in = sign_in::of(&settings).map_err(Failure::bad_input)?;
     let files = reload::look(&settings);
     let project = check::load(&settings).map_err(Failure::bad_input)?;
     check::check_alerts(&settings, &project)?;
@@ -124,13 +126,16 @@ pub(crate) async fn run(mut settings: Settings, options: RunOptions) -> Result<(
     let access = match &settings.batch_api_key {
         Some(key) => Access::key(key.clone(), address)
             .map_err(|error| Failure::bad_input(format!("BATCH_API_KEY {error}")))?,
+        None if sign_in.oidc.is_some() || sign_in.proxy.is_some() => Access::accounts(),
         None => Access::this_machine("BATCH_API_KEY"),
     };
     let rendered: Metrics = Arc::new({
         let metrics = metrics.clone();
         move || metrics.render()
     });
+    let has_key = !access.is_open();
     let operations = Operations {
+        sign_in,
         metrics: Some(rendered),
         words: WORDS,
         config_database: Some(config_service.clone()),
@@ -155,7 +160,6 @@ pub(crate) async fn run(mut settings: Settings, options: RunOptions) -> Result<(
         upkeep(metrics, stop.clone()),
     ));
     if interactive {
-        let has_key = settings.batch_api_key.is_some();
         let operator = punctual.operator().clone();
         let display = Display::new(terminal.clone(), operator, address, has_key);
         parts.spawn(named("the terminal display", display.run(stop.clone())));

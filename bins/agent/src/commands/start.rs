@@ -14,7 +14,8 @@ use crate::{
 };
 
 pub(crate) async fn trigger(settings: &Settings, options: TriggerOptions) -> Result<(), Failure> {
-    let (job, client) = (options.job, Client::new(settings)?);
+    let client = Client::new(settings)?.because(options.reason.as_deref())?;
+    let job = options.job;
     let (tenants, all) = recipients(options.tenant);
     if all && !options.yes {
         let view = of_job(&client, &job).await?;
@@ -52,7 +53,8 @@ fn recipients(tenants: Vec<TenantId>) -> (Option<BTreeSet<TenantId>>, bool) {
 }
 
 pub(crate) async fn backfill(settings: &Settings, options: BackfillOptions) -> Result<(), Failure> {
-    let (job, client) = (options.job, Client::new(settings)?);
+    let client = Client::new(settings)?.because(options.reason.as_deref())?;
+    let job = options.job;
     let (tenants, all) = recipients(options.tenant);
     let mut body = BackfillRequest {
         from: options.from,
