@@ -32,6 +32,7 @@ use uuid::Uuid;
 
 use super::*;
 
+mod operators;
 pub(crate) mod waiting;
 
 pub(crate) const NOW: &str = "2026-03-01T09:00:00Z";
