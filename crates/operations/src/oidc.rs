@@ -483,6 +483,9 @@ impl<'c> AsyncHttpClient<'c> for Http {
 }
 
 #[cfg(test)]
+mod flows;
+
+#[cfg(test)]
 mod tests {
     use serde_json::json;
 

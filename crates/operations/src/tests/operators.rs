@@ -379,3 +379,53 @@ async fn a_service_around_says_who_asks_and_with_which_role() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_provider_that_is_down_leaves_signing_in_with_a_key_and_only_what_was_begun_here_ends() {
+    let store: Arc<FakeStore> = Arc::default();
+    let operator = operator(&store);
+    let oidc = Oidc::new(OidcSettings {
+        issuer: "http://127.0.0.1:9".to_owned(),
+        client_id: "punctual".to_owned(),
+        client_secret: None,
+        groups_claim: "groups".to_owned(),
+        roles: "view=staff".parse().unwrap(),
+        public_url: "http://localhost".to_owned(),
+        http: reqwest::Client::default(),
+    });
+    let sign_in = SignIn {
+        oidc: Some(Arc::new(oidc.unwrap())),
+        proxy: None,
+    };
+    let router = router(&operator, own_key(), sign_in);
+    let open = async |path: &str| {
+        let answer = Call::new("GET", path).send(&router).await;
+        (answer.status(), text(answer).await)
+    };
+    let (status, page) = open("/sign-in?next=/jobs").await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(page.contains("/sign-in/oidc/begin?next=/jobs"), "{page}");
+    let (status, page) = open("/sign-in/oidc/begin?next=/jobs").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(
+        page.contains("does not answer") && page.contains("name=\"key\""),
+        "{page}"
+    );
+    for query in ["code=c&state=s", "state=s", "error=access_denied", "code=c"] {
+        let (status, page) = open(&format!("/sign-in/oidc?{query}")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{query}");
+        assert!(page.contains("Begin again"), "{page}");
+    }
+    let form = format!("key={OWN_KEY}&next=/jobs");
+    let call = Call::new("POST", "/sign-in").form(&form);
+    assert_eq!(call.send(&router).await.status(), StatusCode::SEE_OTHER);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_provider_no_one_signs_in_there() {
+    let replicas = replicas().await;
+    for path in ["/sign-in/oidc", "/sign-in/oidc/begin"] {
+        let call = Call::new("GET", path).send(&replicas.replicas[0]).await;
+        assert_eq!(call.status(), StatusCode::NOT_FOUND, "{path}");
+    }
+}
