@@ -30,7 +30,7 @@ book: ## Make a site of the documents in target/book/site, and check its links
 # Many tests wait for a process: two for each core take half as long as one.
 test: export RUST_TEST_THREADS ?= $(shell expr 2 '*' $$(nproc))
 test: setup ## Set up what the tests need and run every test
-	tests/with-model.sh tests/with-smtp.sh tests/with-clients.sh tests/with-engines.sh tests/with-postgres.sh cargo test --locked --workspace --all-features
+	tests/with-model.sh tests/with-smtp.sh tests/with-clients.sh tests/with-oidc.sh tests/with-engines.sh tests/with-postgres.sh cargo test --locked --workspace --all-features
 	tests/recurrence.sh
 	tests/upgrades.sh
 	tests/with-postgres.sh tests/openapi.sh

@@ -37,6 +37,7 @@ mod monitoring;
 mod moving;
 #[cfg(feature = "nats")]
 mod nats;
+mod oidc;
 mod operations;
 mod organizations;
 mod outcomes;

@@ -201,8 +201,8 @@ async fn an_operator_sees_what_goes_on_and_steers_it() {
     };
     let actions = json!(["backfill", "trigger", "resume", "pause"]);
     assert_eq!(column("Action").await, actions);
-    let (page_by, api) = ("page from 127.0.0.1", "api from 127.0.0.1");
-    assert_eq!(column("By").await, json!([page_by, page_by, page_by, api]));
+    let by = "operator (key)";
+    assert_eq!(column("By").await, json!([by, by, by, by]));
 
     // Nothing is wider than a phone, and what is in the tables scrolls by itself.
     browser.client.set_window_size(500, 900).await.unwrap();
