@@ -1,7 +1,7 @@
 //! Sign-in at an identity provider: the authorization code flow of OpenID Connect with PKCE. What the provider says is believed
 //! only under its signature.
 
-use std::{error::Error, fmt, future::Future, pin::Pin, time::Duration};
+use std::{error::Error, fmt, pin::Pin, time::Duration};
 
 use chrono::{DateTime, Utc};
 use openidconnect::{
