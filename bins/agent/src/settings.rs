@@ -42,7 +42,7 @@ type Range = (fn(&Settings) -> u64, RangeInclusive<u64>);
 const TZDB_DIR: &str = "BATCH_TZDB_DIR";
 
 /// Every setting of the agent.
-const SETTINGS: [Setting; 31] = [
+const SETTINGS: [Setting; 42] = [
     Setting {
         name: "CONFIG_SERVICE_URL",
         default: None,
@@ -756,6 +756,10 @@ mod tests {
             let error = load(given).unwrap_err();
             assert!(error.contains(name), "{name}: {error}");
             assert!(!error.contains("canary"), "{error}");
+        }
+    }
+
+    #[test]
     fn what_belongs_together_for_signing_in_is_asked_for_together() {
         let proxy = |header, proxies, roles| {
             load(&[
