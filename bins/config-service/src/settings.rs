@@ -13,7 +13,7 @@ use punctual_telemetry::{DEFAULT_FILTER, LogFormat};
 use secrecy::SecretString;
 use serde::Deserialize;
 
-const NAMES: [(&str, Option<&str>); 13] = [
+const NAMES: [(&str, Option<&str>); 14] = [
     ("CONFIG_STORE_URL", Some("sqlite://var/config.db")),
     ("CONFIG_HTTP_ADDR", Some("127.0.0.1:8000")),
     ("CONFIG_SERVICE_API_KEY", None),

@@ -121,7 +121,13 @@ pub use work_queue::{Enqueued, Leadership, Pause, PauseCause, WorkQueue};
 
 #[cfg(any(test, feature = "mocks"))]
 pub use self::{
-    alerts::MockAlertChannel, alerts::MockAlerts, batch_reader::MockBatchReader, batch_store::MockBatchStore, chunk_queue::MockChunkQueue, clock::MockClock, config_database::MockConfigDatabase, deliveries::MockDeliveries, fence::MockFence, item_source::MockItemSource, operations::MockOperatorStore, operator_keys::MockOperatorKeys, preference_mirror::MockPreferenceMirror, provider_batches::MockProviderBatches, purpose_handler::MockPurposeHandler, result_sink::MockResultSink, retention::MockRetention, run_history::MockRunHistory,
-    suppressions::MockSuppressions, tenant_data::MockTenantData, tenant_records::MockTenantRecords,
-    waiting_items::MockCompleter, waiting_items::MockWaitingItems, work_queue::MockWorkQueue,
+    alerts::MockAlertChannel, alerts::MockAlerts, batch_reader::MockBatchReader,
+    batch_store::MockBatchStore, chunk_queue::MockChunkQueue, clock::MockClock,
+    config_database::MockConfigDatabase, deliveries::MockDeliveries, fence::MockFence,
+    item_source::MockItemSource, operations::MockOperatorStore, operator_keys::MockOperatorKeys,
+    preference_mirror::MockPreferenceMirror, provider_batches::MockProviderBatches,
+    purpose_handler::MockPurposeHandler, result_sink::MockResultSink, retention::MockRetention,
+    run_history::MockRunHistory, suppressions::MockSuppressions, tenant_data::MockTenantData,
+    tenant_records::MockTenantRecords, waiting_items::MockCompleter,
+    waiting_items::MockWaitingItems, work_queue::MockWorkQueue,
 };

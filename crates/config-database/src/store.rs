@@ -5,8 +5,8 @@
 
 mod any_config;
 mod api_keys;
-mod compatibility;
 mod backup;
+mod compatibility;
 mod configs;
 mod dialect;
 mod drivers;

@@ -8,8 +8,8 @@ use chrono::{DateTime, Utc};
 use punctual_application::{
     DueItems, JobView, Quarantined, RestoredStore, Severity, ZoneInUse,
     ports::{
-        self, AuditEntry, DeliveryState, OperatorKey, PastRun, StoredAlert, StoredDelivery, StoredResult,
-        Suppression,
+        self, AuditEntry, DeliveryState, OperatorKey, PastRun, StoredAlert, StoredDelivery,
+        StoredResult, Suppression,
     },
 };
 use punctual_domain::{

@@ -13,7 +13,10 @@ use punctual_application::{
     ActiveFailures, BatchProcessor, Binding, CompletionUrls, EnhancedBatchProcessor, Handlers,
     Jobs, Limits, Operator, RetryPolicy,
     ports::{
-        Alerts, BatchReader, BatchStore, Clock, ConfigDatabase, Deliveries, Fence, ItemSource, ItemSourceError, OperatorKeys, OperatorStore, ProviderBatches, PurposeHandler, ResultSink, Retention, StoreError, StoreErrorKind, Suppressions, SystemClock, TenantData, TenantRecords, WaitingItems, WorkQueue,
+        Alerts, BatchReader, BatchStore, Clock, ConfigDatabase, Deliveries, Fence, ItemSource,
+        ItemSourceError, OperatorKeys, OperatorStore, ProviderBatches, PurposeHandler, ResultSink,
+        Retention, StoreError, StoreErrorKind, Suppressions, SystemClock, TenantData,
+        TenantRecords, WaitingItems, WorkQueue,
     },
 };
 use punctual_domain::{
@@ -21,7 +24,8 @@ use punctual_domain::{
     Location, PurposeId, ShardAssignment, Sharding, Source, Work, Zone, values::base_url,
 };
 use punctual_infrastructure::{
-    AlertService, BatchScheduler, Deliverer, DynamicBatchScheduler, FenceKeeper, Guarded, OfShards, Publisher, RetentionService, SchedulerOptions, WaitingService,
+    AlertService, BatchScheduler, Deliverer, DynamicBatchScheduler, FenceKeeper, Guarded, OfShards,
+    Publisher, RetentionService, SchedulerOptions, WaitingService,
 };
 use punctual_project::parse_batch_config;
 use punctual_store::Store;
@@ -449,7 +453,8 @@ impl Builder {
             self.poll_interval,
             &self.time_zone,
             random,
-        );
+        )
+        .with_tenant_records(store.tenant_records.clone());
         let (status, leads) = (scheduler.status(), scheduler.leads());
         let page_url = self.completion_url_base.as_deref();
         let alerting = self

@@ -21,9 +21,21 @@ pub use axum;
 pub use chrono;
 
 pub use punctual_application::{
-    ActiveFailures, Actor, AlertAnswer, AlertTestReport, AlertWords, BackfillReport, BackfillRequest, Binding, DeadLetterSelection, DiscardReport, Explanation, Finding, FindingKind, Findings, Handlers, IdempotencyKey, JobView, Jobs, Operator, OperatorError, Preview, PreviewContent, PreviewRequest, PreviewStatus, PreviewThen, PurposeLimits, ReplayReport, RestoreReport, RestoredStore, Role, RunPreparation, Severity, StatusHandle, SuppressReport, SuppressRequest, TriggerRequest, TriggeredBatch,
+    ActiveFailures, Actor, AlertAnswer, AlertTestReport, AlertWords, BackfillReport,
+    BackfillRequest, Binding, DeadLetterSelection, DiscardReport, Explanation, Finding,
+    FindingKind, Findings, Handlers, IdempotencyKey, JobView, Jobs, Operator, OperatorError,
+    Preview, PreviewContent, PreviewRequest, PreviewStatus, PreviewThen, PurposeLimits,
+    ReplayReport, RestoreReport, RestoredStore, Role, RunPreparation, Severity, StatusHandle,
+    SuppressReport, SuppressRequest, TriggerRequest, TriggeredBatch,
     ports::{
-        Alert, AlertAgent, AlertChannel, AlertDelivery, AlertDeliveryState, AlertError, AlertFinding, AlertKind, Attempts, BatchFilter, BatchReader, ChangePage, Clock, Completer, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, DeadLetterFilter, ErasedTenant, HandlerError, HandlerErrorKind, ItemSource, ItemSourceError, ItemSourceErrorKind, Page, PastRun, PurposeHandler, Rendered, ResultSink, RunHistory, RunHistoryError, RunHistoryErrorKind, RunOutcome, Settled, SinkError, Snapshot, SnapshotPages, SourceItem, Stage, StoreError, StoreErrorKind, StoredAlert, StoredResult, Suppression, SystemClock, TenantAnswers, TenantData, TenantRuns, Unreadable, WaitingCall,
+        Alert, AlertAgent, AlertChannel, AlertDelivery, AlertDeliveryState, AlertError,
+        AlertFinding, AlertKind, Attempts, BatchFilter, BatchReader, ChangePage, Clock, Completer,
+        ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, DeadLetterFilter,
+        ErasedTenant, HandlerError, HandlerErrorKind, ItemSource, ItemSourceError,
+        ItemSourceErrorKind, Page, PastRun, PurposeHandler, Rendered, ResultSink, RunHistory,
+        RunHistoryError, RunHistoryErrorKind, RunOutcome, Settled, SinkError, Snapshot,
+        SnapshotPages, SourceItem, Stage, StoreError, StoreErrorKind, StoredAlert, StoredResult,
+        Suppression, SystemClock, TenantAnswers, TenantData, TenantRuns, Unreadable, WaitingCall,
     },
 };
 pub use punctual_domain::{

@@ -60,7 +60,8 @@ impl Punctual {
             processor,
             deliverer,
             waiting,
-            alerts, retention,
+            alerts,
+            retention,
             operator,
         } = parts;
         let process = processor.process_id();

@@ -82,7 +82,9 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use punctual_application::ports::{
-    Alerts, BatchReader, BatchStore, ChunkQueue, Deliveries, Enqueued, Fence, OperatorKeys, OperatorStore, ProviderBatches, Retention, StoreError, Suppressions, TenantRecords, WaitingItems, WorkQueue,
+    Alerts, BatchReader, BatchStore, ChunkQueue, Deliveries, Enqueued, Fence, OperatorKeys,
+    OperatorStore, ProviderBatches, Retention, StoreError, Suppressions, TenantRecords,
+    WaitingItems, WorkQueue,
 };
 use punctual_domain::Firing;
 use tokio::sync::{Mutex, watch};

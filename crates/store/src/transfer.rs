@@ -91,15 +91,14 @@ pub async fn transfer(from: &str, to: &str) -> Result<Transferred, StoreError> {
         .await
         .map_err(failed)?;
     refuse_non_empty(&mut target).await?;
-<<<<<<< HEAD
-    // An agent that has planned nothing may have left its shard, the key of completion URLs, and what it has reported.
+    // An agent that has planned nothing may have left its shard, secrets, what it has reported, and a fence of its own.
     for left in [
         "DELETE FROM shards",
         "DELETE FROM secrets",
+        "DELETE FROM retention_state",
         "DELETE FROM alerts",
         "DELETE FROM alert_messages",
         "DELETE FROM alert_revision",
-    // An agent that has planned nothing may have left its shard, the key of completion URLs, and a fence of its own.
         "DELETE FROM fence",
     ] {
         sqlx::query(left)

@@ -55,7 +55,7 @@ const fn metric(
 }
 
 /// All metrics that the agent or a service that embeds Punctual records.
-pub const METRICS: [Metric; 17] = [
+pub const METRICS: [Metric; 19] = [
     metric(
         "punctual_items_total",
         Counter,

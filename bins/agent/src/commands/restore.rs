@@ -32,7 +32,7 @@ pub(crate) async fn restore(settings: &Settings, options: RestoreOptions) -> Res
         return Ok(());
     };
     let request = RestoreRequest { choice };
-    let settled = client
+    let settled: RestoreReport = client
         .post_within("restore", &request, LONG_TIMEOUT)
         .await?;
     show(options.json, &settled, |settled| {

@@ -22,8 +22,8 @@ mod preparation;
 mod preview;
 mod quarantine;
 mod replicas;
-mod retention;
 mod restore;
+mod retention;
 mod search;
 mod suppressions;
 mod tenant_records;
@@ -56,8 +56,8 @@ pub use self::{
     preview::PreviewRequest,
     quarantine::Quarantined,
     replicas::Replicas,
-    retention::{JobRetention, RetentionReport},
     restore::{RestoreReport, RestoreRequest, RestoredStore},
+    retention::{JobRetention, RetentionReport},
     search::Found,
     suppressions::{SuppressReport, SuppressRequest},
     tenant_records::hash_of_tenant,
@@ -77,7 +77,8 @@ use super::{
     schedule_status::StatusHandle,
 };
 use crate::ports::{
-    AuditEntry, BatchReader, Clock, ConfigDatabase, Fence, ItemSource, OperatorKeys, OperatorStore, Page, Retention, StoreError, Suppressions, TenantRecords, WaitingItems, WorkQueue,
+    AuditEntry, BatchReader, Clock, ConfigDatabase, Fence, ItemSource, OperatorKeys, OperatorStore,
+    Page, Retention, StoreError, Suppressions, TenantRecords, WaitingItems, WorkQueue,
 };
 
 /// A page of one entry.

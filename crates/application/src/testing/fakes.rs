@@ -46,8 +46,8 @@ use self::{
 use crate::{
     ChunkReport, EnhancedBatchProcessor, ProcessError,
     ports::{
-        AlertBook, BatchStore, Claimant, OperatorKey, Page, Pause, StoreError, StoreErrorKind, StoredResult,
-        Suppression,
+        AlertBook, BatchStore, Claimant, OperatorKey, Page, Pause, StoreError, StoreErrorKind,
+        StoredResult, Suppression,
     },
 };
 

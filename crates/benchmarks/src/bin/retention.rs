@@ -187,6 +187,7 @@ async fn longest_write(store: Store, stop: CancellationToken) -> anyhow::Result<
             action: "wait".to_owned(),
             subject: "minute".to_owned(),
             detail: String::new(),
+            reason: None,
         };
         let began = Instant::now();
         operations.record(&entry).await?;

@@ -357,7 +357,8 @@ impl LastKnownGood {
         if let Some(tenants) = &mut known.tenants {
             tenants.remove(tenant_id);
         }
-        self.forget_on_disk(feature_type, (&*feature, known), tenant_id).await
+        self.forget_on_disk(feature_type, (&*feature, known), tenant_id)
+            .await
     }
 
     /// Writes the file of a feature anew without a tenant: what was appended to it of the tenant before must not stay.
@@ -504,8 +505,13 @@ impl ConfigDatabase for LastKnownGood {
                 known.journal = None;
             }
         }
-        for change in page.changes.iter().filter(|change| change.kind == ChangeKind::Erased) {
-            let forgotten = self.forget_on_disk(feature_type, (&*feature, &mut *known), &change.tenant_id);
+        for change in page
+            .changes
+            .iter()
+            .filter(|change| change.kind == ChangeKind::Erased)
+        {
+            let forgotten =
+                self.forget_on_disk(feature_type, (&*feature, &mut *known), &change.tenant_id);
             // Where it fails, the next snapshot replaces the file.
             self.written(feature_type, forgotten.await.map_err(io::Error::other));
         }

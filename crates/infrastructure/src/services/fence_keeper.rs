@@ -97,7 +97,7 @@ impl FenceKeeper {
                     let Some(choice) = self.after_restore.choice() else {
                         return Ok(());
                     };
-                    let actor = Actor("the answer given at the start".to_owned());
+                    let actor = Actor::new("the answer given at the start");
                     match self.operator.settle_restore(&actor, choice).await {
                         // Another process may have been as quick.
                         Ok(_) | Err(OperatorError::Conflict(_)) => {}

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::{App, Choice, Live, Pager, PagerQuery, Problem, ROWS_PER_PAGE, Visitor, render};
 
 /// The actions there are.
-const ACTIONS: [&str; 16] = [
+const ACTIONS: [&str; 19] = [
     "pause",
     "resume",
     "trigger",

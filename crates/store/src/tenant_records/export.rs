@@ -30,8 +30,8 @@ const KEPT: &str = "SELECT n.job_id, n.occurrence, k.purpose_id, k.output
 const PREPARED: &str = "SELECT p.job_id, p.occurrence, p.due_at, p.prepared_at, p.output
      FROM @prepared_outputs p WHERE p.tenant_id = $1 ORDER BY p.due_at, p.job_id";
 
-const AUDIT_LOG: &str = "SELECT at, by, action, subject, detail FROM @audit_log
-     WHERE subject = $1 OR detail LIKE $2 ORDER BY id LIMIT $3";
+const AUDIT_LOG: &str = "SELECT at, by, action, subject, detail, reason FROM @audit_log
+     WHERE subject = $1 OR detail LIKE $2 OR reason LIKE $2 ORDER BY id LIMIT $3";
 
 /// Entries of the audit log at most: what names a tenant is little.
 const MAX_AUDIT_ENTRIES: i64 = 10_000;
@@ -95,8 +95,9 @@ impl FromRow for Audited {
         let at = instant(&mut row)?;
         let (by, action): (String, String) = (row.next()?, row.next()?);
         let (subject, detail): (String, String) = (row.next()?, row.next()?);
+        let reason: Option<String> = row.next()?;
         Ok(Self(json!({
-            "at": at, "by": by, "action": action, "subject": subject, "detail": detail,
+            "at": at, "by": by, "action": action, "subject": subject, "detail": detail, "reason": reason,
         })))
     }
 }
@@ -174,8 +175,8 @@ impl Store {
         let entries: Vec<Audited> = self.database.fetch(AUDIT_LOG, named).await?;
         let entries = entries.into_iter().map(|entry| entry.0);
         let names = |entry: &Json| {
-            let texts =
-                ["subject", "detail"].map(|field| entry[field].as_str().unwrap_or_default());
+            let texts = ["subject", "detail", "reason"]
+                .map(|field| entry[field].as_str().unwrap_or_default());
             texts
                 .iter()
                 .any(|text| super::texts::without(text, tenant).is_some())

@@ -10,10 +10,11 @@ use crate::driver::values;
 /// What stands in place of the name.
 const ERASED: &str = "erased tenant";
 
-const AUDIT_LOG: &str = "SELECT id, subject, detail FROM @audit_log
-     WHERE id > $1 AND (subject LIKE $2 OR detail LIKE $2) ORDER BY id LIMIT $3";
+const AUDIT_LOG: &str = "SELECT id, subject, detail, reason FROM @audit_log
+     WHERE id > $1 AND (subject LIKE $2 OR detail LIKE $2 OR reason LIKE $2) ORDER BY id LIMIT $3";
 
-const KEEP_AUDIT: &str = "UPDATE @audit_log SET subject = $2, detail = $3 WHERE id = $1";
+const KEEP_AUDIT: &str =
+    "UPDATE @audit_log SET subject = $2, detail = $3, reason = $4 WHERE id = $1";
 
 const DELIVERIES: &str =
     "SELECT id, reason FROM @deliveries WHERE id > $1 AND reason LIKE $2 ORDER BY id LIMIT $3";
@@ -88,19 +89,23 @@ impl Erasure<'_> {
         let mut from = 0;
         loop {
             let some = values![from, self.named(), ROWS_PER_PORTION];
-            let found: Vec<(i64, String, String)> = store.database.fetch(AUDIT_LOG, some).await?;
+            let found: Vec<(i64, String, String, Option<String>)> =
+                store.database.fetch(AUDIT_LOG, some).await?;
             let Some((last, ..)) = found.last() else {
                 return Ok(());
             };
             from = *last;
             let mut transaction = store.database.begin().await?;
-            for (id, subject, detail) in found {
+            for (id, subject, detail, reason) in found {
                 let texts = [&subject, &detail].map(|text| without(text, &self.tenant));
                 let [new_subject, new_detail] = texts;
-                if new_subject.is_some() || new_detail.is_some() {
+                let new_reason = reason
+                    .as_deref()
+                    .and_then(|text| without(text, &self.tenant));
+                if new_subject.is_some() || new_detail.is_some() || new_reason.is_some() {
                     let subject = new_subject.unwrap_or(subject);
                     let detail = new_detail.unwrap_or(detail);
-                    let kept = values![id, subject, detail];
+                    let kept = values![id, subject, detail, new_reason.or(reason)];
                     self.erased.others += transaction.execute(KEEP_AUDIT, kept).await?;
                 }
             }

@@ -161,14 +161,15 @@ async fn store_canaries(store: &Store, now: DateTime<Utc>) {
             .unwrap()
     );
     let output = json!({"draft": CANARY});
-    let kept = store.keep_output(chunk, token, &item(), &purpose, &output);
+    let one = item();
+    let kept = store.keep_output(chunk, token, &one, &purpose, &output);
     assert!(kept.await.unwrap());
     let prepared = NewPrepared {
         fingerprint: Fingerprint::new([1; 16]),
         work: PreparedWork::Output(output.clone()),
         at: now,
     };
-    let kept = store.keep_prepared(chunk, token, &item(), &prepared);
+    let kept = store.keep_prepared(chunk, token, &one, &prepared);
     assert!(kept.await.unwrap());
     // One is queued, and operators have asked for it.
     let all: Vec<ItemId> = [item()].into_iter().chain(items(0..2)).collect();
@@ -182,6 +183,7 @@ async fn store_canaries(store: &Store, now: DateTime<Utc>) {
         action: "preview".into(),
         subject: "canary-bird".into(),
         detail: "a dry run for canary-bird".into(),
+        reason: Some("for canary-bird".into()),
     };
     store.record(&entry).await.unwrap();
     for (scope, key) in [
@@ -527,7 +529,8 @@ async fn a_preference_that_others_have_stays(store: Store) {
             preference: Some(preference.clone()),
             ..succeeded(item_id, json!(1), now)
         };
-        let committed = store.commit(&new.chunks[0], claimant.token, &[result]);
+        let results = [result];
+        let committed = store.commit(&new.chunks[0], claimant.token, &results);
         assert_eq!(committed.await.unwrap().taken, 1);
     };
     let [ann, bob] = ["ann", "bob"].map(|id| ItemId::new(id).unwrap());

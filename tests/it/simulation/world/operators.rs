@@ -193,6 +193,7 @@ impl World {
             alerting: Alerting::none(store.inner.clone()),
             tenant_records: store.inner.clone(),
             fence: store.inner.clone(),
+            keys: store.inner.clone(),
             preferences: agent.config_database.clone(),
             item_source: Arc::new(MockItemSource::new()),
             jobs: self.around.jobs.clone(),

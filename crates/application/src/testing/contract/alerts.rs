@@ -157,7 +157,8 @@ async fn messages(store: &dyn Alerts) {
     // Old ones go, unless they are still to be sent.
     let revision = store.alert_book(now).await.expect(WORKS).revision;
     let long_after = now + TimeDelta::days(31);
-    let written = store.write_alerts(revision, &AlertChange::default(), long_after);
+    let nothing = AlertChange::default();
+    let written = store.write_alerts(revision, &nothing, long_after);
     assert!(written.await.expect(WORKS));
     page.cursor = None;
     assert_eq!(

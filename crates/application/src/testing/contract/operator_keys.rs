@@ -39,7 +39,7 @@ pub async fn operator_keys(store: &dyn OperatorKeys) {
     assert_eq!(find("e1", now).await, Some(eve.clone()));
     assert_eq!(find("e1", later).await, None, "it has expired");
     let list = async |now| store.operator_keys(now).await.expect(works);
-    assert_eq!(list(later).await, [ann.clone()]);
+    assert_eq!(list(later).await, std::slice::from_ref(&ann));
     let mut names: Vec<String> = list(now).await.into_iter().map(|key| key.name).collect();
     names.sort();
     assert_eq!(names, ["Eve Ö.", "ann"]);

@@ -55,6 +55,7 @@ pub async fn retention<S: WorkQueue + BatchStore + OperatorStore + Deliveries>(
             action: "pause".into(),
             subject: "kept".into(),
             detail: String::new(),
+            reason: None,
         };
         store.record(&entry).await.expect(works);
     }
@@ -156,7 +157,7 @@ pub async fn retention<S: WorkQueue + BatchStore + OperatorStore + Deliveries>(
     // What was not over runs as ever, and is kept from its end on.
     let token = Uuid::from_u128(4);
     let chunk = &open.chunks[0];
-    assert_eq!(claim(store, chunk, token).await, [ann.clone()]);
+    assert_eq!(claim(store, chunk, token).await, std::slice::from_ref(&ann));
     let mut ended = result(&ann, Succeeded);
     (ended.started_at, ended.finished_at) = (at(now), Some(at(now)));
     assert_eq!(commit(store, chunk, token, &[ended]).await, 1);

@@ -43,6 +43,7 @@ impl StoredRequest {
         for entry in &mut self.audit_log {
             entry.subject = entry.subject.replace(name, text);
             entry.detail = entry.detail.replace(name, text);
+            entry.reason = entry.reason.take().map(|reason| reason.replace(name, text));
         }
     }
 }

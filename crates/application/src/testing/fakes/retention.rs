@@ -76,7 +76,7 @@ impl Retention for FakeStore {
                 }
                 let failed = stored.result.status == ItemStatus::Failed;
                 let kinds = [RemovedKind::Results, RemovedKind::DeadLetters];
-                for kind in &kinds[..1 + usize::from(failed)] {
+                for kind in &kinds[..=usize::from(failed)] {
                     let (count, oldest) = found.entry((run.job_id.clone(), *kind)).or_default();
                     *count += 1;
                     *oldest = (*oldest).into_iter().chain([stored.scheduled_at]).min();

@@ -106,7 +106,8 @@ impl World {
     async fn pause(&self) {
         let cause = PauseCause::Failures("9 of 10 items failed".to_owned());
         let now = self.clock.now();
-        let paused = self.store.set_paused(&posts(), Some(cause), now);
+        let job = posts();
+        let paused = self.store.set_paused(&job, Some(cause), now);
         paused.await.unwrap();
     }
 

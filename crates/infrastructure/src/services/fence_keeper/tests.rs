@@ -74,14 +74,10 @@ async fn an_older_copy_is_held_until_somebody_decides() {
     keeper.begin().await.unwrap();
     assert!(store.hold().await.unwrap().is_some());
     let known = FenceFile::in_folder(folder.path()).read().unwrap();
-    let decided = keeper
-        .operator
-        .settle_restore(&"ann".into(), RestoreChoice::Skip);
-    decided.await.unwrap();
-    let again = keeper
-        .operator
-        .settle_restore(&"ann".into(), RestoreChoice::Skip);
-    assert!(matches!(again.await, Err(OperatorError::Conflict(_))));
+    let ann = "ann".into();
+    let skip = || keeper.operator.settle_restore(&ann, RestoreChoice::Skip);
+    skip().await.unwrap();
+    assert!(matches!(skip().await, Err(OperatorError::Conflict(_))));
     // A process that dies now finds no older copy.
     let mark = mark_of(&store).await;
     assert_eq!(known.recognise(&mark), Recognition::Same);

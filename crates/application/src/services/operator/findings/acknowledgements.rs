@@ -75,10 +75,9 @@ impl Operator {
             let id = known.finding.as_str();
             let (kind, about) = id.split_once('/').unwrap_or((id, ""));
             let is_shared = match kind {
-                "store" | "restored" | "paused" | "job-failing" | "dead-letters" | "delivery-failing"
-                | "delivery-given-up" | "replica" | "expired" | "waiting" | "alerts-failing" => {
-                    true
-                }
+                "store" | "restored" | "paused" | "job-failing" | "dead-letters"
+                | "delivery-failing" | "delivery-given-up" | "replica" | "expired" | "waiting"
+                | "alerts-failing" => true,
                 "quarantine" => self.has_read_preferences(about),
                 _ => false,
             };

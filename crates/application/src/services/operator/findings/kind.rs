@@ -112,6 +112,7 @@ impl FindingKind {
     pub fn title(&self) -> String {
         match self {
             Self::Store => "The store does not answer".to_owned(),
+            Self::Restored => "The store was restored from an older copy".to_owned(),
             Self::NotPlannedYet | Self::NotPlanned => "Due work is not planned".to_owned(),
             Self::Preferences { .. } => "Preferences cannot be read".to_owned(),
             Self::Failing(operation) => match operation.job_id() {
