@@ -108,22 +108,19 @@ fn no_migration_breaks_the_version_before_unless_it_says_so() {
             for (name, text) in after {
                 let place = format!("crates/{owner}/migrations/{database}/{name}.sql");
                 let number: i64 = name.split_once('_').unwrap().0.parse().unwrap();
-                match oldest_beside(&text) {
-                    Some(oldest) => {
-                        assert!(
-                            (1..=number).contains(&oldest),
-                            "{place} names migration {oldest} as that of the oldest program"
-                        );
-                    }
-                    None => {
-                        let known: String = before.iter().map(|(_, text)| text.as_str()).collect();
-                        let broken = breaks(&text, &known);
-                        assert!(
-                            broken.is_empty(),
-                            "{place} breaks programs of the version before, and has no line \
-                             `-- oldest program beside: …`:\n{broken:#?}"
-                        );
-                    }
+                if let Some(oldest) = oldest_beside(&text) {
+                    assert!(
+                        (1..=number).contains(&oldest),
+                        "{place} names migration {oldest} as that of the oldest program"
+                    );
+                } else {
+                    let known: String = before.iter().map(|(_, text)| text.as_str()).collect();
+                    let broken = breaks(&text, &known);
+                    assert!(
+                        broken.is_empty(),
+                        "{place} breaks programs of the version before, and has no line \
+                         `-- oldest program beside: …`:\n{broken:#?}"
+                    );
                 }
                 before.push((name, text));
             }

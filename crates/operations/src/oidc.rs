@@ -1,4 +1,4 @@
-//! Sign-in at an identity provider: the authorization code flow of OpenID Connect with PKCE. What the provider says is believed
+//! Sign-in at an identity provider: the authorization code flow of `OpenID` Connect with PKCE. What the provider says is believed
 //! only under its signature.
 
 use std::{error::Error, fmt, pin::Pin, time::Duration};

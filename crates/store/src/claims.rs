@@ -77,6 +77,7 @@ const BEGIN_BATCHES: &str =
     "UPDATE @batches SET status = 'running' WHERE @in_texts(batch_id, $1) AND status = 'queued'";
 
 /// A chunk that has just been claimed, as its row says.
+#[expect(clippy::struct_excessive_bools, reason = "columns of a row")]
 struct ClaimedRow {
     own: i64,
     run: i64,

@@ -294,7 +294,7 @@ impl Preferences {
         // In the order of their hashes, as other transactions insert theirs: two do not wait for each other.
         let new: Vec<(Hash, String)> = {
             let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_new = |(hash, _): &(&Hash, &String)| known.get(*hash) != Some(&period(*hash));
+            let is_new = |(hash, _): &(&Hash, &String)| known.get(*hash) != Some(&period(hash));
             let new = rows.contents.iter().filter(is_new);
             new.map(|(hash, content)| (*hash, content.clone()))
                 .collect()

@@ -81,7 +81,7 @@ async fn note_preferences(
     connection: &mut Connection<'_>,
     preferences: Vec<Option<Vec<u8>>>,
 ) -> Result<(), StoreError> {
-    let mut noted: Vec<Option<Vec<u8>>> = preferences.into_iter().filter(Option::is_some).collect();
+    let mut noted: Vec<Vec<u8>> = preferences.into_iter().flatten().collect();
     noted.sort_unstable();
     noted.dedup();
     if noted.is_empty() {
@@ -89,7 +89,7 @@ async fn note_preferences(
     }
     let into = "@erased_preferences (hash)";
     let then = "ON CONFLICT DO NOTHING";
-    let columns = vec![Column::Bytes(noted)];
+    let columns = vec![Column::Bytes(noted.into_iter().map(Some).collect())];
     connection.insert(into, columns, then).await?;
     Ok(())
 }

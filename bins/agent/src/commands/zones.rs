@@ -56,17 +56,14 @@ pub(crate) async fn zones(settings: &Settings, what: Zones) -> Result<(), Failur
         }
         let mut table = Table::new(["zone", "differs from", "before", "after", "users"]);
         for ZoneDifference { name, first } in &differences {
-            let (at, offsets) = match first {
-                Some(OffsetChange { at, before, after }) => {
-                    (minute(*at), [offset(*before), offset(*after)])
-                }
-                None => {
-                    let there = [&old, &new].map(|rules| match rules.zone(name) {
-                        Some(_) => "there".to_owned(),
-                        None => "missing".to_owned(),
-                    });
-                    ("always".to_owned(), there)
-                }
+            let (at, offsets) = if let Some(OffsetChange { at, before, after }) = first {
+                (minute(*at), [offset(*before), offset(*after)])
+            } else {
+                let there = [&old, &new].map(|rules| match rules.zone(name) {
+                    Some(_) => "there".to_owned(),
+                    None => "missing".to_owned(),
+                });
+                ("always".to_owned(), there)
             };
             let [before, after] = offsets;
             let count = users_of(users.as_ref(), name);

@@ -32,7 +32,17 @@ impl Counting {
 
     /// Occurrences it was called for, and calls above one for each.
     pub fn counts(&self) -> (usize, u32) {
+        self.counts_of(|_| true)
+    }
+
+    /// The same, of the occurrences whose idempotency keys are chosen.
+    pub fn counts_of(&self, is_chosen: impl Fn(&str) -> bool) -> (usize, u32) {
         let calls = self.calls.lock().unwrap();
-        (calls.len(), calls.values().map(|times| times - 1).sum())
+        let chosen: Vec<u32> = calls
+            .iter()
+            .filter(|(key, _)| is_chosen(key))
+            .map(|(_, times)| *times)
+            .collect();
+        (chosen.len(), chosen.iter().map(|times| times - 1).sum())
     }
 }

@@ -38,6 +38,9 @@ const REMOVE_RESULTS: &str = "DELETE FROM @results
 const REMOVE_SKIPPED: &str =
     "DELETE FROM @skipped_items WHERE @in_integers(chunk, $1) AND tenant_id = $2 RETURNING chunk";
 
+/// Chunk, phase, call, preference and state of an item that waited.
+type RemovedWaiting = (i64, i64, String, Option<Vec<u8>>, Option<String>);
+
 const REMOVE_WAITING: &str = "DELETE FROM @waiting_items
      WHERE @in_integers(run, $1) AND tenant_id = $2 AND @in_integers(chunk, $3)
      RETURNING chunk, phase, call_id, preference, state";
@@ -298,8 +301,7 @@ impl Erasure<'_> {
             .fetch(REMOVE_SKIPPED, values![numbers, tenant])
             .await?;
         let waiting = values![runs, tenant, numbers];
-        let waiting: Vec<(i64, i64, String, Option<Vec<u8>>, Option<String>)> =
-            connection.fetch(REMOVE_WAITING, waiting).await?;
+        let waiting: Vec<RemovedWaiting> = connection.fetch(REMOVE_WAITING, waiting).await?;
         let mut others = connection
             .execute(REMOVE_RUNNING, values![tenant, numbers])
             .await?;
