@@ -218,7 +218,7 @@ async fn what_is_removed_is_found_by_an_index_however_much_stays() {
     };
     let (_folder, store) = in_file().await;
     let of_run = "(run=? AND tenant_id>? AND tenant_id<?)";
-    let to_clear = "runs_to_clear (job_id=? AND cleared=? AND last_due";
+    let to_clear = "(job_id=? AND ";
     for (sql, terms) in [
         (NEXT_RUN, to_clear),
         (NEXT_RUN, "batches_of_run (run=?)"),

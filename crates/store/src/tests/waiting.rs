@@ -296,7 +296,7 @@ async fn processes_that_draw_the_key_at_once_agree(store: Store) {
     let damage = "UPDATE @secrets SET value = 'abc'";
     store.database.execute(damage, values![]).await.unwrap();
     let error = store.completion_key().await.unwrap_err().to_string();
-    assert!(error.contains("key of completion URLs"), "{error}");
+    assert!(error.contains("`completion_key` is damaged"), "{error}");
 }
 
 async fn an_outcome_of_another_chunk_stands(store: Store) {
