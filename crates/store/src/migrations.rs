@@ -6,13 +6,17 @@
 //! Which programs of earlier versions may work beside it: [`compatibility`].
 
 use std::sync::Arc;
+#[cfg(feature = "postgres")]
+use std::{error::Error, time::Duration};
 
 use sqlx::{
     AssertSqlSafe, SqlSafeStr, SqlitePool,
     migrate::{Migration, MigrationType, Migrator},
 };
 #[cfg(feature = "postgres")]
-use sqlx::{Connection as _, PgConnection, PgPool};
+use sqlx::{Connection as _, PgConnection, PgPool, migrate::Migrate as _};
+#[cfg(feature = "postgres")]
+use tracing::info;
 
 #[cfg(feature = "postgres")]
 use crate::driver::{Namespace, postgres::PostgresSession};
@@ -215,15 +219,18 @@ pub(crate) async fn of_postgres(
     namespace: &Namespace,
     dialect: &Arc<Dialect>,
 ) -> Result<(), BoxError> {
-    // Its search path is changed, so it is closed afterwards.
+    // Its settings are changed, so it is closed afterwards, which also ends its lock.
     let mut connection = pool.acquire().await?.detach();
-    if !namespace.as_str().is_empty() {
-        enter_schema(&mut connection, namespace.as_str()).await?;
-    }
-    // A large store takes its time.
+    // A large store takes its time, also with another process.
     sqlx::query("SET statement_timeout = 0")
         .execute(&mut connection)
         .await?;
+    // One process at a time, of whichever version: what is found stays so until the tables are up to date.
+    connection.lock().await?;
+    if !namespace.as_str().is_empty() {
+        enter_schema(&mut connection, namespace.as_str()).await?;
+    }
+    sqlx::query(LOCK_TIMEOUT).execute(&mut connection).await?;
     let migrations = POSTGRES.iter().copied().map(migration).collect();
     let mut migrator = Migrator::with_migrations(migrations);
     migrator.dangerous_set_table_name(TABLE);
@@ -233,14 +240,60 @@ pub(crate) async fn of_postgres(
     let is_later = compatibility::is_later(&mut ours, TABLE, &known).await?;
     drop(ours);
     migrator.set_ignore_missing(is_later);
-    migrator.run_to(known.since, &mut connection).await?;
-    let session = PostgresSession::of_host(&mut connection, dialect.clone());
-    let mut ours = Connection::over(session, dialect.clone(), true);
-    compatibility::write(&mut ours, &known).await?;
-    drop(ours);
-    migrator.run(&mut connection).await?;
+    let mut given_way = 0;
+    while let Err(error) = migrate_server(&mut connection, &migrator, &known, dialect).await {
+        if given_way == TIMES_GIVEN_WAY || !is_held_by_others(error.as_ref()) {
+            return Err(error);
+        }
+        if given_way == 0 {
+            info!("Others hold tables that this version changes; waiting for them: {error}");
+        }
+        given_way += 1;
+        tokio::time::sleep(GIVE_WAY).await;
+    }
     connection.close().await?;
     Ok(())
+}
+
+/// Who waits for a table has everyone who needs it later wait behind: a dump that takes an hour would stop the agents of the version
+/// before for as long.
+#[cfg(feature = "postgres")]
+const LOCK_TIMEOUT: &str = "SET lock_timeout = '2s'";
+
+/// How long the others go on before the next try.
+#[cfg(feature = "postgres")]
+const GIVE_WAY: Duration = Duration::from_secs(2);
+
+/// With the time that each try waits, five minutes.
+#[cfg(feature = "postgres")]
+const TIMES_GIVEN_WAY: u32 = 75;
+
+/// Makes the migrations that are missing. One that fails is not made, and may be tried again.
+#[cfg(feature = "postgres")]
+async fn migrate_server(
+    connection: &mut PgConnection,
+    migrator: &Migrator,
+    known: &Known,
+    dialect: &Arc<Dialect>,
+) -> Result<(), BoxError> {
+    migrator.run_to(known.since, &mut *connection).await?;
+    let session = PostgresSession::of_host(&mut *connection, dialect.clone());
+    let mut ours = Connection::over(session, dialect.clone(), true);
+    compatibility::write(&mut ours, known).await?;
+    drop(ours);
+    migrator.run(connection).await?;
+    Ok(())
+}
+
+/// Whether a lock was not given in time, or two transactions would have waited for each other.
+#[cfg(feature = "postgres")]
+fn is_held_by_others(error: &(dyn Error + 'static)) -> bool {
+    let mut chain = std::iter::successors(Some(error), |error| (*error).source());
+    chain.any(|error| {
+        let error: Option<&sqlx::Error> = error.downcast_ref();
+        let code = error.and_then(|error| error.as_database_error()?.code());
+        code.is_some_and(|code| matches!(&*code, "55P03" | "40P01"))
+    })
 }
 
 /// Refuses to make a schema named as the program's role: the search path of `PostgreSQL` has such a schema first, so the

@@ -105,3 +105,56 @@ async fn what_a_later_version_has_added_is_not_left_behind_by_a_move() {
     assert_eq!(refused.kind(), StoreErrorKind::Incompatible, "{refused}");
     assert!(refused.to_string().contains("with Punctual 9.8.7"));
 }
+
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn an_upgrade_gives_way_to_those_who_work_on_the_tables() {
+    use sqlx::{
+        PgPool,
+        postgres::{PgConnectOptions, PgPoolOptions},
+    };
+
+    let url = database().await;
+    let admin = PgPool::connect(&url).await.unwrap();
+    sqlx::raw_sql("CREATE SCHEMA punctual")
+        .execute(&admin)
+        .await
+        .unwrap();
+    // The tables of an earlier version. What waits behind the upgrade for as long as the dump takes fails.
+    let options: PgConnectOptions = url.parse().unwrap();
+    let options = options.options([("search_path", "punctual"), ("statement_timeout", "30s")]);
+    let pool = PgPoolOptions::new().connect_with(options).await.unwrap();
+    crate::migrations::tests::earlier_postgres(18)
+        .run(&pool)
+        .await
+        .unwrap();
+    // As pg_dump does, until its end.
+    let mut dump = pool.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE runs IN ACCESS SHARE MODE")
+        .execute(&mut *dump)
+        .await
+        .unwrap();
+    let opening = tokio::spawn(async move { Store::open(&url).await });
+    let waits = "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE relation = to_regclass('punctual.runs') AND NOT granted)";
+    while !sqlx::query_scalar::<_, bool>(waits)
+        .fetch_one(&admin)
+        .await
+        .unwrap()
+    {
+        assert!(!opening.is_finished(), "it has not waited for the dump");
+    }
+    // An agent of the version before.
+    let runs: i64 = sqlx::query_scalar("SELECT count(*) FROM runs")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!(runs, 0);
+    assert!(!opening.is_finished());
+    dump.commit().await.unwrap();
+    let store = opening.await.unwrap().unwrap();
+    assert_eq!(written_by(&store).await, env!("CARGO_PKG_VERSION"));
+}
