@@ -6,7 +6,10 @@
 //! row of the table `config_compatibility` sums this up. It is written before a migration is made: a program of an earlier
 //! version that restarts in between finds it. The agent's store has the same, and `crates/store/src/lib.rs` the rules.
 
-use sqlx::{AnyConnection, migrate::Migrator};
+use sqlx::{
+    AnyConnection,
+    migrate::{MigrateError, Migrator},
+};
 use tracing::info;
 
 use super::{StoreError, dialect::Dialect};
@@ -50,36 +53,31 @@ impl Known {
         }
     }
 
-    /// Brings the tables up to date, or leaves those of a later version as they are where this program may work on them.
+    /// Makes the migrations that are missing. One that fails is not made, and may be tried again.
     ///
     /// # Errors
-    /// This program cannot work on them, or the database fails.
+    /// The database failed, or knows other migrations.
     pub(super) async fn migrate(
         &self,
         connection: &mut AnyConnection,
-        dialect: Dialect,
-        mut migrator: Migrator,
-    ) -> Result<(), StoreError> {
-        let is_later = self.is_later(connection, dialect).await?;
-        migrator.set_ignore_missing(is_later);
-        migrator
-            .run_to(self.since, &mut *connection)
-            .await
-            .map_err(StoreError::new)?;
+        migrator: &Migrator,
+    ) -> Result<(), MigrateError> {
+        migrator.run_to(self.since, &mut *connection).await?;
         sqlx::query(WRITE)
             .bind(self.last)
             .bind(self.oldest)
             .bind(VERSION)
             .execute(&mut *connection)
             .await?;
-        migrator
-            .run(&mut *connection)
-            .await
-            .map_err(StoreError::new)
+        migrator.run(&mut *connection).await
     }
 
-    /// Whether a later version has brought the tables further than this program knows.
-    async fn is_later(
+    /// Whether a later version has brought the tables further than this program knows. Ask before they are migrated, under the same
+    /// lock.
+    ///
+    /// # Errors
+    /// This program cannot work on them, or they cannot be read.
+    pub(super) async fn is_later(
         &self,
         connection: &mut AnyConnection,
         dialect: Dialect,

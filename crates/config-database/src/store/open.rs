@@ -5,9 +5,10 @@ use std::{path::Path, time::Duration};
 use sqlx::{
     AnyConnection, AnyPool, Connection, Executor, SqlStr,
     any::{AnyConnectOptions, AnyPoolOptions},
-    migrate::{Migration, MigrationType, Migrator},
+    migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator},
 };
 use tokio::sync::watch;
+use tracing::info;
 
 use super::{
     ConfigStore, StoreError, compatibility::Known, dialect::Dialect, drivers::install_drivers,
@@ -178,19 +179,57 @@ async fn migrate(pool: &AnyPool, dialect: Dialect) -> Result<(), StoreError> {
             false,
         )
     });
-    let migrations = Migrator::with_migrations(migrations.collect());
+    let mut migrator = Migrator::with_migrations(migrations.collect());
     match dialect {
         // The migrator takes no lock on SQLite.
         Dialect::Sqlite => {
             let mut transaction = pool.begin_with(dialect.begin_write()).await?;
-            known.migrate(&mut transaction, dialect, migrations).await?;
+            migrator.set_ignore_missing(known.is_later(&mut transaction, dialect).await?);
+            let migrated = known.migrate(&mut transaction, &migrator).await;
+            migrated.map_err(StoreError::new)?;
             Ok(transaction.commit().await?)
         }
         Dialect::Postgres => {
-            let mut connection = pool.acquire().await?;
-            known.migrate(&mut connection, dialect, migrations).await
+            // Its settings are changed, so it is closed afterwards, which also ends its lock.
+            let mut connection = pool.acquire().await?.detach();
+            connection.lock().await.map_err(StoreError::new)?;
+            migrator.set_ignore_missing(known.is_later(&mut connection, dialect).await?);
+            sqlx::query(LOCK_TIMEOUT).execute(&mut connection).await?;
+            let mut given_way = 0;
+            while let Err(error) = known.migrate(&mut connection, &migrator).await {
+                if given_way == TIMES_GIVEN_WAY || !is_held_by_others(&error) {
+                    return Err(StoreError::new(error));
+                }
+                if given_way == 0 {
+                    info!(
+                        "Others hold tables that this version changes; waiting for them: {error}"
+                    );
+                }
+                given_way += 1;
+                tokio::time::sleep(GIVE_WAY).await;
+            }
+            Ok(connection.close().await?)
         }
     }
+}
+
+/// Who waits for a table has everyone who needs it later wait behind: a dump that takes an hour would stop the processes of the version
+/// before for as long.
+const LOCK_TIMEOUT: &str = "SET lock_timeout = '2s'";
+
+/// How long the others go on before the next try.
+const GIVE_WAY: Duration = Duration::from_secs(2);
+
+/// With the time that each try waits, five minutes.
+const TIMES_GIVEN_WAY: u32 = 75;
+
+/// Whether a lock was not given in time, or two transactions would have waited for each other.
+fn is_held_by_others(error: &MigrateError) -> bool {
+    let (MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) = error else {
+        return false;
+    };
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| matches!(&*code, "55P03" | "40P01"))
 }
 
 async fn connect(dialect: Dialect, options: AnyConnectOptions) -> Result<AnyPool, sqlx::Error> {

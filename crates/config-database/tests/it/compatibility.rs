@@ -2,7 +2,10 @@
 
 use punctual_config_database::ConfigStore;
 use serde_json::json;
-use sqlx::{AnyPool, AssertSqlSafe};
+use sqlx::{
+    AnyPool, AssertSqlSafe,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 
 use crate::{
     counts::pool,
@@ -59,4 +62,51 @@ async fn a_process_goes_on_beside_a_later_version_or_is_refused(kind: Kind) {
     sqlx::query(unmade).execute(&pool).await.unwrap();
     open().await.unwrap();
     pool.close().await;
+}
+
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
+#[tokio::test]
+async fn an_upgrade_gives_way_to_those_who_work_on_the_tables() {
+    let place = Kind::Postgres.place().await;
+    drop(ConfigStore::open(&place.url).await.unwrap());
+    // What waits behind the upgrade for as long as the dump takes fails.
+    let options: PgConnectOptions = place.url.parse().unwrap();
+    let options = options.options([("statement_timeout", "30s")]);
+    let pool = PgPoolOptions::new().connect_with(options).await.unwrap();
+    let before = "DROP TABLE config_compatibility;
+        DROP TABLE erasures;
+        DROP INDEX changes_erased;
+        DROP INDEX config_history_by_age;
+        DROP INDEX organization_config_history_by_age;
+        ALTER TABLE feed DROP COLUMN version_floor;
+        DELETE FROM _sqlx_migrations WHERE version >= 8;";
+    sqlx::raw_sql(before).execute(&pool).await.unwrap();
+    // As pg_dump does, until its end.
+    let mut dump = pool.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE feed IN ACCESS SHARE MODE")
+        .execute(&mut *dump)
+        .await
+        .unwrap();
+    let url = place.url.clone();
+    let opening = tokio::spawn(async move { ConfigStore::open(&url).await });
+    let waits = "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE relation = to_regclass('feed') AND NOT granted)";
+    while !sqlx::query_scalar::<_, bool>(waits)
+        .fetch_one(&pool)
+        .await
+        .unwrap()
+    {
+        assert!(!opening.is_finished(), "it has not waited for the dump");
+    }
+    // A process of the version before.
+    let feeds: i64 = sqlx::query_scalar("SELECT count(*) FROM feed")
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert_eq!(feeds, 1);
+    assert!(!opening.is_finished());
+    dump.commit().await.unwrap();
+    opening.await.unwrap().unwrap();
 }
