@@ -82,9 +82,16 @@ fn breaks(text: &str, before: &str) -> Vec<String> {
         let altered = name_after(statement, "ALTER TABLE", " ");
         let adds = |clause: &str| {
             clause.contains("NOT NULL") && !clause.contains("DEFAULT")
-                || ["CHECK", "UNIQUE", "CONSTRAINT"]
-                    .iter()
-                    .any(|word| clause.contains(word))
+                || [
+                    "CHECK",
+                    "UNIQUE",
+                    "CONSTRAINT",
+                    "PRIMARY KEY",
+                    "REFERENCES",
+                    "EXCLUDE",
+                ]
+                .iter()
+                .any(|word| clause.contains(word))
         };
         let changes = [" RENAME ", " DROP ", " ALTER "];
         let changes = |statement: &str| {
@@ -157,6 +164,8 @@ fn what_breaks_an_older_program_is_found() {
         "ALTER TABLE a ADD COLUMN c TEXT NOT NULL DEFAULT '', ADD COLUMN d TEXT NOT NULL;",
         "ALTER TABLE a ADD COLUMN c TEXT CHECK (c <> '');",
         "ALTER TABLE a ADD CONSTRAINT is_short CHECK (length(b) < 9);",
+        "ALTER TABLE a ADD PRIMARY KEY (b);",
+        "ALTER TABLE a ADD FOREIGN KEY (b) REFERENCES c (d);",
         "ALTER TABLE a ALTER COLUMN b SET NOT NULL;",
         "ALTER TABLE a ALTER COLUMN b TYPE BIGINT;",
         "CREATE UNIQUE INDEX again ON @a (b);",
