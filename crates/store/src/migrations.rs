@@ -255,8 +255,8 @@ pub(crate) async fn of_postgres(
     Ok(())
 }
 
-/// Who waits for a table has everyone who needs it later wait behind: a dump that takes an hour would stop the agents of the version
-/// before for as long.
+/// Who waits for a table has everyone who needs it later wait behind: a dump that takes an hour would stop the agents of the
+/// version before for as long.
 #[cfg(feature = "postgres")]
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '2s'";
 
@@ -268,7 +268,7 @@ const GIVE_WAY: Duration = Duration::from_secs(2);
 #[cfg(feature = "postgres")]
 const TIMES_GIVEN_WAY: u32 = 75;
 
-/// Makes the migrations that are missing. One that fails is not made, and may be tried again.
+/// Makes the migrations that are missing. One that fails is not made, and may be retried.
 #[cfg(feature = "postgres")]
 async fn migrate_server(
     connection: &mut PgConnection,

@@ -53,7 +53,7 @@ impl Known {
         }
     }
 
-    /// Makes the migrations that are missing. One that fails is not made, and may be tried again.
+    /// Makes the migrations that are missing. One that fails is not made, and may be retried.
     ///
     /// # Errors
     /// The database failed, or knows other migrations.
@@ -72,8 +72,8 @@ impl Known {
         migrator.run(&mut *connection).await
     }
 
-    /// Whether a later version has brought the tables further than this program knows. Ask before they are migrated, under the same
-    /// lock.
+    /// Whether a later version has brought the tables further than this program knows. Ask before they are migrated, under one
+    /// lock with that.
     ///
     /// # Errors
     /// This program cannot work on them, or they cannot be read.

@@ -213,8 +213,8 @@ async fn migrate(pool: &AnyPool, dialect: Dialect) -> Result<(), StoreError> {
     }
 }
 
-/// Who waits for a table has everyone who needs it later wait behind: a dump that takes an hour would stop the processes of the version
-/// before for as long.
+/// Who waits for a table has everyone who needs it later wait behind: a dump that takes an hour would stop the processes of the
+/// version before for as long.
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '2s'";
 
 /// How long the others go on before the next try.
