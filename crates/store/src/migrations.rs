@@ -221,27 +221,18 @@ pub(crate) async fn of_postgres(
 ) -> Result<(), BoxError> {
     // Its settings are changed, so it is closed afterwards, which also ends its lock.
     let mut connection = pool.acquire().await?.detach();
+    if !namespace.as_str().is_empty() {
+        enter_schema(&mut connection, namespace.as_str()).await?;
+    }
     // A large store takes its time, also with another process.
     sqlx::query("SET statement_timeout = 0")
         .execute(&mut connection)
         .await?;
-    // One process at a time, of whichever version: what is found stays so until the tables are up to date.
-    connection.lock().await?;
-    if !namespace.as_str().is_empty() {
-        enter_schema(&mut connection, namespace.as_str()).await?;
-    }
-    sqlx::query(LOCK_TIMEOUT).execute(&mut connection).await?;
     let migrations = POSTGRES.iter().copied().map(migration).collect();
     let mut migrator = Migrator::with_migrations(migrations);
     migrator.dangerous_set_table_name(TABLE);
-    let known = known(POSTGRES);
-    let session = PostgresSession::of_host(&mut connection, dialect.clone());
-    let mut ours = Connection::over(session, dialect.clone(), true);
-    let is_later = compatibility::is_later(&mut ours, TABLE, &known).await?;
-    drop(ours);
-    migrator.set_ignore_missing(is_later);
     let mut given_way = 0;
-    while let Err(error) = migrate_server(&mut connection, &migrator, &known, dialect).await {
+    while let Err(error) = migrate_server(&mut connection, &mut migrator, dialect).await {
         if given_way == TIMES_GIVEN_WAY || !is_held_by_others(error.as_ref()) {
             return Err(error);
         }
@@ -249,16 +240,25 @@ pub(crate) async fn of_postgres(
             info!("Others hold tables that this version changes; waiting for them: {error}");
         }
         given_way += 1;
+        sqlx::query(UNLOCK).execute(&mut connection).await?;
         tokio::time::sleep(GIVE_WAY).await;
     }
     connection.close().await?;
     Ok(())
 }
 
+/// Another process that upgrades a large store is waited for.
+#[cfg(feature = "postgres")]
+const NO_LOCK_TIMEOUT: &str = "SET lock_timeout = 0";
+
 /// Who waits for a table has everyone who needs it later wait behind: a dump that takes an hour would stop the agents of the
 /// version before for as long.
 #[cfg(feature = "postgres")]
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '2s'";
+
+/// While this process gives way, one of the version before may start.
+#[cfg(feature = "postgres")]
+const UNLOCK: &str = "SELECT pg_advisory_unlock_all()::text";
 
 /// How long the others go on before the next try.
 #[cfg(feature = "postgres")]
@@ -272,16 +272,27 @@ const TIMES_GIVEN_WAY: u32 = 75;
 #[cfg(feature = "postgres")]
 async fn migrate_server(
     connection: &mut PgConnection,
-    migrator: &Migrator,
-    known: &Known,
+    migrator: &mut Migrator,
     dialect: &Arc<Dialect>,
 ) -> Result<(), BoxError> {
+    let known = known(POSTGRES);
+    sqlx::query(NO_LOCK_TIMEOUT)
+        .execute(&mut *connection)
+        .await?;
+    // One process at a time, of whichever version: what is found stays so until the tables are up to date.
+    connection.lock().await?;
+    sqlx::query(LOCK_TIMEOUT).execute(&mut *connection).await?;
+    let session = PostgresSession::of_host(&mut *connection, dialect.clone());
+    let mut ours = Connection::over(session, dialect.clone(), true);
+    let is_later = compatibility::is_later(&mut ours, TABLE, &known).await?;
+    drop(ours);
+    migrator.set_ignore_missing(is_later);
     migrator.run_to(known.since, &mut *connection).await?;
     let session = PostgresSession::of_host(&mut *connection, dialect.clone());
     let mut ours = Connection::over(session, dialect.clone(), true);
-    compatibility::write(&mut ours, known).await?;
+    compatibility::write(&mut ours, &known).await?;
     drop(ours);
-    migrator.run(connection).await?;
+    migrator.run(&mut *connection).await?;
     Ok(())
 }
 

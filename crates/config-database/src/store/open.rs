@@ -192,11 +192,17 @@ async fn migrate(pool: &AnyPool, dialect: Dialect) -> Result<(), StoreError> {
         Dialect::Postgres => {
             // Its settings are changed, so it is closed afterwards, which also ends its lock.
             let mut connection = pool.acquire().await?.detach();
-            connection.lock().await.map_err(StoreError::new)?;
-            migrator.set_ignore_missing(known.is_later(&mut connection, dialect).await?);
-            sqlx::query(LOCK_TIMEOUT).execute(&mut connection).await?;
             let mut given_way = 0;
-            while let Err(error) = known.migrate(&mut connection, &migrator).await {
+            loop {
+                sqlx::query(NO_LOCK_TIMEOUT)
+                    .execute(&mut connection)
+                    .await?;
+                connection.lock().await.map_err(StoreError::new)?;
+                sqlx::query(LOCK_TIMEOUT).execute(&mut connection).await?;
+                migrator.set_ignore_missing(known.is_later(&mut connection, dialect).await?);
+                let Err(error) = known.migrate(&mut connection, &migrator).await else {
+                    return Ok(connection.close().await?);
+                };
                 if given_way == TIMES_GIVEN_WAY || !is_held_by_others(&error) {
                     return Err(StoreError::new(error));
                 }
@@ -206,16 +212,22 @@ async fn migrate(pool: &AnyPool, dialect: Dialect) -> Result<(), StoreError> {
                     );
                 }
                 given_way += 1;
+                sqlx::query(UNLOCK).execute(&mut connection).await?;
                 tokio::time::sleep(GIVE_WAY).await;
             }
-            Ok(connection.close().await?)
         }
     }
 }
 
+/// Another process that upgrades a large database is waited for.
+const NO_LOCK_TIMEOUT: &str = "SET lock_timeout = 0";
+
 /// Who waits for a table has everyone who needs it later wait behind: a dump that takes an hour would stop the processes of the
 /// version before for as long.
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '2s'";
+
+/// While this process gives way, one of the version before may start.
+const UNLOCK: &str = "SELECT pg_advisory_unlock_all()::text";
 
 /// How long the others go on before the next try.
 const GIVE_WAY: Duration = Duration::from_secs(2);
