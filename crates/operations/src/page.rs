@@ -11,8 +11,8 @@
 //!    `docs/architecture/batch_processing_architecture.md`.
 //!
 //! A form posts to the address of its page, and needs the role `operate`: a page does not show what its [`Visitor`] may not do
-//! ([`Visitor::may_operate`]). A field `reason` of any form goes into the audit log. What it did, or why it did nothing, is said on the page that it redirects to
-//! ([`answer::Done`]); a slip is said at its field, on the same page with what was put in ([`Visitor::refused`]); what affects
+//! ([`Visitor::may_operate`]). What the API asks the role `administer` for takes an [`Administrator`] instead. A field `reason` of any
+//! form goes into the audit log. What it did, or why it did nothing, is said on the page that it redirects to ([`answer::Done`]); a slip is said at its field, on the same page with what was put in ([`Visitor::refused`]); what affects
 //! much asks first, with how much ([`confirm::Confirm`]). Every change goes through the operator, which writes the audit log.
 //! Filters stand in the address.
 //!
@@ -47,7 +47,7 @@ mod waiting;
 use std::{future::ready, sync::Arc};
 
 use self::pager::{Pager, PagerQuery};
-use self::visitor::{Live, Visitor};
+use self::visitor::{Administrator, Live, Visitor};
 pub(super) use self::{live::Snapshot, overview::LiveSection, visitor::SignedOut};
 use super::{App, audit::reason_of_form, model::Alerts, problem::Problem};
 use askama::Template;

@@ -22,7 +22,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    App, Live, Pager, PagerQuery, Visitor,
+    Administrator, App, Live, Pager, PagerQuery, Visitor,
     answer::{Done, What},
     confirm::Confirm,
     render, render_wrong, utc,
@@ -159,7 +159,7 @@ pub(super) struct EraseForm {
 /// Everything that is held of the tenant, as a file.
 pub(super) async fn export(
     State(app): State<App>,
-    _visitor: Visitor,
+    _: Administrator,
     RequestActor(actor): RequestActor,
     Path(tenant): Path<String>,
 ) -> Result<Response, Problem> {
@@ -173,7 +173,7 @@ pub(super) async fn export(
 /// Asks, and erases what is held of the tenant.
 pub(super) async fn erase(
     State(app): State<App>,
-    visitor: Visitor,
+    Administrator(visitor): Administrator,
     RequestActor(actor): RequestActor,
     Path(tenant): Path<String>,
     form: Result<Form<EraseForm>, FormRejection>,

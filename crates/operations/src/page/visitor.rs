@@ -28,7 +28,7 @@ use tokio::time::timeout;
 
 use super::{App, Problem, SITE, answer::Done};
 use crate::{
-    auth::{Who, tell},
+    auth::{Who, require, tell},
     sealed::{Session, id_of},
 };
 
@@ -103,6 +103,11 @@ impl Visitor {
     /// Whether the page offers what changes something.
     pub(super) fn may_operate(&self) -> bool {
         self.role >= Role::Operate
+    }
+
+    /// Whether the page offers what is about people.
+    pub(super) fn may_administer(&self) -> bool {
+        self.role >= Role::Administer
     }
 
     /// The same, whose page says why what they asked for is not done. What was put in has no address.
@@ -199,6 +204,19 @@ impl FromRequestParts<App> for Visitor {
         let visitor = Self::new(app, parts, who.role, session);
         tell(who, &mut parts.extensions);
         Ok(visitor)
+    }
+}
+
+/// The visitor of what is about people: also to look, the role `administer` is needed.
+pub(super) struct Administrator(pub(super) Visitor);
+
+impl FromRequestParts<App> for Administrator {
+    type Rejection = NoVisitor;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, NoVisitor> {
+        let visitor = Visitor::from_request_parts(parts, app).await?;
+        require(Role::Administer, &parts.extensions)?;
+        Ok(Self(visitor))
     }
 }
 

@@ -229,6 +229,33 @@ async fn a_page_offers_and_takes_what_the_role_allows() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_page_erases_and_gives_out_tenants_for_the_role_that_the_api_asks_for() {
+    let replicas = replicas().await;
+    for (role, key) in &replicas.keys {
+        let cookie = replicas.sign_in(key).await;
+        let ask = async |call: Call<'_>| {
+            let call = call.with("cookie", &cookie);
+            call.send(&replicas.replicas[0]).await
+        };
+        let may = *role == Role::Administer;
+        let page = text(ask(Call::new("GET", "/tenants/ann")).await).await;
+        for offered in ["/tenants/ann/export", "/tenants/ann/erase"] {
+            assert_eq!(page.contains(offered), may, "{offered} as {role}");
+        }
+        let export = ask(Call::new("GET", "/tenants/ann/export")).await;
+        assert_eq!(export.status() == StatusCode::OK, may, "{role}");
+        let erase = Call::new("POST", "/tenants/ann/erase").form("confirmed=yes");
+        let erased = ask(erase).await;
+        assert_eq!(erased.status() == StatusCode::SEE_OTHER, may, "{role}");
+        for refused in [export, erased].into_iter().filter(|_| !may) {
+            assert_eq!(refused.status(), StatusCode::FORBIDDEN, "{role}");
+            let text = text(refused).await;
+            assert!(text.contains("administer"), "{text}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_revoked_key_ends_its_sessions_on_every_replica_at_once() {
     let replicas = replicas().await;
     let key = replicas.key(Role::Operate);
