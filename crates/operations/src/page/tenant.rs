@@ -149,8 +149,6 @@ pub(super) async fn one(
 
 #[derive(Deserialize)]
 pub(super) struct EraseForm {
-    #[serde(default)]
-    reason: String,
     /// Set once it has been asked.
     #[serde(default)]
     confirmed: String,
@@ -178,7 +176,7 @@ pub(super) async fn erase(
     Path(tenant): Path<String>,
     form: Result<Form<EraseForm>, FormRejection>,
 ) -> Result<Response, Problem> {
-    let Form(EraseForm { reason, confirmed }) = form?;
+    let Form(EraseForm { confirmed }) = form?;
     let tenant = TenantId::new(&tenant)?;
     if confirmed.is_empty() {
         let question = format!("Erase everything that is held of tenant {tenant}?");
@@ -193,11 +191,10 @@ pub(super) async fn erase(
             )
             .sends("post", format!("/tenants/{tenant}/erase"))
             .field("confirmed", "yes")
-            .field("reason", reason)
             .back(format!("/tenants/{tenant}"));
         return Ok(ask.page()?.into_response());
     }
-    let erased = app.operator.erase_tenant(&actor, &tenant, Some(&reason));
+    let erased = app.operator.erase_tenant(&actor, &tenant, None);
     let erased = erased.await?;
     let done = Done::new(What::Erased)
         .count(erased.runs as usize)
