@@ -33,7 +33,7 @@ mod tenants;
 mod waiting;
 mod whole_unions;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -44,7 +44,7 @@ use axum::{
 };
 use punctual_application::{
     FindingKind, Operator, Patience, Role,
-    ports::{Page, StoreError},
+    ports::{Page, StoreError, StoreErrorKind},
 };
 pub use punctual_web::Access;
 use punctual_web::{
@@ -54,7 +54,7 @@ use punctual_web::{
     problem::{method_not_allowed, not_found, problems_of_text, retry_unavailable},
 };
 use serde::{Deserialize, de::DeserializeOwned};
-use tokio::sync::OnceCell;
+use tokio::{sync::OnceCell, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::{IntoParams, OpenApi};
@@ -139,7 +139,7 @@ struct App {
     config_database: Option<Arc<str>>,
     access: Access,
     sign_in: SignIn,
-    /// What the store seals cookies with, where no key of the configuration does.
+    /// The secret of the store that seals cookies.
     stored_secret: Arc<OnceCell<[u8; 32]>>,
     guesses: Arc<Guesses>,
     /// Wrong tokens of workers, which do not count against the key of operators.
@@ -345,16 +345,29 @@ impl Operations {
 }
 
 impl App {
-    /// What seals the cookies of this kind: the key of the configuration, or else a secret of the store, so that every replica knows
-    /// them.
+    /// What seals the cookies of this kind: a secret of the store, so that every replica knows them, and the key of the configuration
+    /// where there is one, so that they end with it. That key alone would not do: a person may have chosen it, and who gets a cookie
+    /// could try keys against its seal where no one counts them.
     async fn seal(&self, context: &str) -> Result<Seal, StoreError> {
+        let drawn = || in_time(self.operator.keys.session_secret());
+        let mut secret = self.stored_secret.get_or_try_init(drawn).await?.to_vec();
         if let Some(key) = self.access.key_hash() {
-            return Ok(Seal::new(context, key.as_bytes()));
+            secret.extend_from_slice(key.as_bytes());
         }
-        let drawn = || self.operator.keys.session_secret();
-        let secret = self.stored_secret.get_or_try_init(drawn).await?;
-        Ok(Seal::new(context, secret))
+        Ok(Seal::new(context, &secret))
     }
+}
+
+/// How long the store may take to say who asks.
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the store answers, unless that takes too long.
+async fn in_time<T>(answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let answered = timeout(STORE_TIMEOUT, answer).await;
+    answered.unwrap_or_else(|_| {
+        let late = "the store does not answer in time";
+        Err(StoreError::new(StoreErrorKind::Unavailable, late))
+    })
 }
 
 /// An address of pages, as far as it may be shown: scheme, host, port and path.

@@ -10,7 +10,7 @@ pub(crate) struct Seal([u8; 32]);
 
 impl Seal {
     /// For the kind of cookie that `context` tells from all others.
-    pub(crate) fn new(context: &str, secret: &[u8; 32]) -> Self {
+    pub(crate) fn new(context: &str, secret: &[u8]) -> Self {
         Self(blake3::derive_key(context, secret))
     }
 

@@ -82,7 +82,7 @@ pub trait OperatorKeys: Send + Sync {
     /// Notes that the key with this hash was used on a day, unless that is known of a later one.
     async fn note_key_used(&self, hash: &str, day: NaiveDate) -> Result<(), StoreError>;
 
-    /// The secret that sessions are sealed with where no key of the configuration does: drawn once for all processes.
+    /// The secret that sessions are sealed with: drawn once for all processes.
     async fn session_secret(&self) -> Result<[u8; 32], StoreError>;
 }
 

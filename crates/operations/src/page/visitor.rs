@@ -1,12 +1,11 @@
 //! Who looks at the page: signed in with a key or at the identity provider, for twelve hours. The cookie says who and until when,
-//! under a seal that only who knows the secret can make, so every replica knows it. A session that began with a named key is looked
-//! up by the key's hash at each request, and ends with the key on every replica at once. Signing out ends a session, also a copy of
-//! its cookie: the audit log tells other replicas, and this one after a restart.
+//! under a seal that only who knows a secret of the store can make, so every replica knows it. A session that began with a named key
+//! is looked up by the key's hash at each request, and ends with the key on every replica at once. Signing out ends a session, also a
+//! copy of its cookie: the audit log tells other replicas, and this one after a restart.
 
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
-    time::Duration,
 };
 
 use axum::{
@@ -17,7 +16,7 @@ use axum::{
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
     Role,
-    ports::{AuditFilter, Page, StoreError, StoreErrorKind},
+    ports::{AuditFilter, Page},
 };
 use punctual_web::{
     OtherWay, PageWords, Peer,
@@ -28,7 +27,9 @@ use tokio::time::timeout;
 
 use super::{App, Problem, SITE, answer::Done};
 use crate::{
+    STORE_TIMEOUT,
     auth::{Who, require, tell},
+    in_time,
     sealed::{Session, id_of},
 };
 
@@ -247,8 +248,6 @@ const MAX_SIGNED_OUT: usize = 10_000;
 /// The action of the audit log; its subject is the id of the session.
 const SIGN_OUT: &str = "sign_out";
 const POLL_INTERVAL: TimeDelta = TimeDelta::seconds(10);
-/// How long the store may take to say who signed out.
-const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Replicas' clocks may differ by so much.
 const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(1);
 
@@ -354,13 +353,7 @@ impl App {
         let Ok(hash) = blake3::Hash::from_hex(hash) else {
             return Ok(None);
         };
-        let found = timeout(STORE_TIMEOUT, self.operator.key(&hash)).await;
-        let found = found.map_err(|_| {
-            StoreError::new(
-                StoreErrorKind::Unavailable,
-                "the store does not answer in time",
-            )
-        })??;
+        let found = in_time(self.operator.key(&hash)).await?;
         Ok(found.map(|key| Who::with_key(&key.name, key.role)))
     }
 

@@ -304,6 +304,22 @@ async fn a_revoked_key_ends_its_sessions_on_every_replica_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_has_a_cookie_cannot_try_keys_of_the_configuration_against_its_seal() {
+    let (one, other) = (replicas().await, replicas().await);
+    let cookie = one.sign_in(OWN_KEY).await;
+    let elsewhere = router(&one.operator, Access::accounts(), SignIn::default());
+    for (replica, expected) in [
+        (&one.replicas[1], StatusCode::OK),
+        // The same key is not enough without the secret of the store, nor the secret without the key.
+        (&other.replicas[0], StatusCode::SEE_OTHER),
+        (&elsewhere, StatusCode::SEE_OTHER),
+    ] {
+        let call = Call::new("GET", "/jobs").with("cookie", &cookie);
+        assert_eq!(call.send(replica).await.status(), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reason_is_one_line_of_limited_length_and_an_export_is_asked_for_well() {
     let replicas = replicas().await;
     let status = async |path: &str, method: &str, reason: Option<&str>| {
