@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use axum::{
@@ -239,8 +239,16 @@ impl FromRequestParts<App> for Live {
 #[derive(Debug, Default)]
 pub(crate) struct SignedOut {
     at: Mutex<HashMap<String, DateTime<Utc>>>,
-    /// When the audit log was looked at.
-    looked_at: Mutex<Option<DateTime<Utc>>>,
+    looks: Mutex<Looks>,
+}
+
+/// When the audit log was looked at.
+#[derive(Debug, Default)]
+struct Looks {
+    /// The last look.
+    last: Option<DateTime<Utc>>,
+    /// The last one that the store has answered to its end.
+    answered: Option<DateTime<Utc>>,
 }
 
 /// Sessions remembered as signed out. Only who has signed in has one that is counted here.
@@ -271,28 +279,36 @@ impl SignedOut {
         }
     }
 
-    /// Since when the audit log is to be read, if it is time to look.
+    /// Since when the audit log is to be read, if it is time to look: since the last look that was answered. A clock that was set
+    /// back does not keep from looking.
     fn read_since(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let mut looked_at = self
-            .looked_at
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        match looked_at.replace(now) {
-            Some(last) if last + POLL_INTERVAL > now => {
-                *looked_at = Some(last);
-                None
-            }
-            Some(last) => Some((last - CLOCK_SKEW).max(now - SESSION_TTL)),
-            None => Some(now - SESSION_TTL),
+        let mut looks = self.looks();
+        let is_recent = |last: DateTime<Utc>| last <= now && now < last + POLL_INTERVAL;
+        if looks.last.is_some_and(is_recent) {
+            return None;
         }
+        looks.last = Some(now);
+        let first = now - SESSION_TTL;
+        let answered = looks.answered.map(|at| at.min(now) - CLOCK_SKEW);
+        Some(answered.map_or(first, |since| since.max(first)))
+    }
+
+    /// The look that began at this time was answered to its end.
+    fn answered(&self, looked_at: DateTime<Utc>) {
+        self.looks().answered = Some(looked_at);
+    }
+
+    fn looks(&self) -> MutexGuard<'_, Looks> {
+        self.looks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl App {
-    /// Takes in who signed out at other replicas, or before this process began. When the store fails, it is asked again
-    /// with the next look: pages show its failure anyway.
+    /// Takes in who signed out at other replicas, or before this process began. When the store fails or is too slow, the next look
+    /// reads the same again: pages show its failure anyway.
     async fn follow_sign_outs(&self) {
-        let Some(since) = self.signed_out.read_since(self.operator.clock.now()) else {
+        let now = self.operator.clock.now();
+        let Some(since) = self.signed_out.read_since(now) else {
             return;
         };
         let mut page = Page {
@@ -310,6 +326,7 @@ impl App {
             }
             page.cursor = next;
             if page.cursor.is_none() || entries.last().is_some_and(|last| last.at < since) {
+                self.signed_out.answered(now);
                 return;
             }
         }
@@ -438,5 +455,25 @@ mod tests {
             signed_out.add(&format!("{n}.x"), now + TimeDelta::seconds(n));
         }
         assert!(signed_out.at.lock().unwrap().len() <= MAX_SIGNED_OUT);
+    }
+
+    #[test]
+    fn what_the_store_did_not_answer_is_read_with_the_next_look() {
+        let signed_out = SignedOut::default();
+        let now: DateTime<Utc> = "2026-03-01T09:00:00Z".parse().unwrap();
+        let since = |seconds| signed_out.read_since(now + TimeDelta::seconds(seconds));
+        let first = |seconds| Some(now + TimeDelta::seconds(seconds) - SESSION_TTL);
+        assert_eq!(since(0), first(0));
+        assert_eq!(since(9), None, "not more often than every ten seconds");
+        // The first look was not answered, and the second neither.
+        assert_eq!(since(10), first(10));
+        assert_eq!(since(300), first(300));
+        signed_out.answered(now + TimeDelta::seconds(300));
+        let answered = Some(now + TimeDelta::seconds(300) - CLOCK_SKEW);
+        assert_eq!(since(310), answered);
+        assert_eq!(since(900), answered, "whatever was not answered between");
+        // The clock was set back.
+        assert_eq!(since(200), Some(now + TimeDelta::seconds(200) - CLOCK_SKEW));
+        assert_eq!(since(205), None);
     }
 }
