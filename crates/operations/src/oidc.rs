@@ -35,6 +35,8 @@ const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 const MAX_AGE: Duration = Duration::from_hours(1);
 /// How often its keys are read anew at most, where one is unknown.
 const RENEW_INTERVAL: Duration = Duration::from_mins(1);
+/// How long a failure of the provider holds: who asks meanwhile is told so at once, and it is not asked.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// Characters of a name at most.
 const MAX_NAME: usize = 256;
 /// What a provider may sign with: keys whose other half it publishes.
@@ -96,6 +98,8 @@ pub struct Oidc {
     redirect: RedirectUrl,
     http: Http,
     known: Mutex<Option<Known>>,
+    /// When the provider could last not be read, and why. It is locked after `known` only.
+    failed: Mutex<Option<(Instant, String)>>,
 }
 
 /// Without the secret.
@@ -135,6 +139,8 @@ pub(crate) struct Person {
 pub(crate) enum OidcError {
     /// The provider cannot be asked.
     Unavailable(String),
+    /// It could not be asked a moment ago.
+    StillUnavailable(String),
     /// What it says cannot be believed, or it has refused.
     Refused(String),
 }
@@ -142,7 +148,9 @@ pub(crate) enum OidcError {
 impl fmt::Display for OidcError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unavailable(why) | Self::Refused(why) => f.write_str(why),
+            Self::Unavailable(why) | Self::StillUnavailable(why) | Self::Refused(why) => {
+                f.write_str(why)
+            }
         }
     }
 }
@@ -237,10 +245,12 @@ impl Oidc {
             redirect: redirect.map_err(|_| invalid("public_url", not_a_url))?,
             http: Http(settings.http),
             known: Mutex::default(),
+            failed: Mutex::default(),
         })
     }
 
-    /// What is known of the provider, read anew where that is an hour old, or, to `renew` it, a minute.
+    /// What is known of the provider, read anew where that is an hour old, or, to `renew` it, a minute. While it is read, others wait:
+    /// a failure is theirs as well, or they would wait for one after the other.
     async fn metadata(&self, renew: bool) -> Result<CoreProviderMetadata, OidcError> {
         let mut known = self.known.lock().await;
         let max_age = if renew { RENEW_INTERVAL } else { MAX_AGE };
@@ -249,8 +259,18 @@ impl Oidc {
         {
             return Ok(known.metadata.clone());
         }
+        let mut failed = self.failed.lock().await;
+        if let Some((at, why)) = failed.as_ref()
+            && at.elapsed() < RETRY_INTERVAL
+        {
+            return Err(OidcError::StillUnavailable(why.clone()));
+        }
         let read = CoreProviderMetadata::discover_async(self.issuer.clone(), &self.http).await;
-        let metadata = read.map_err(|error| OidcError::Unavailable(error_chain(&error)))?;
+        let metadata = read.map_err(|error| {
+            let why = error_chain(&error);
+            *failed = Some((Instant::now(), why.clone()));
+            OidcError::Unavailable(why)
+        })?;
         *known = Some(Known {
             metadata: metadata.clone(),
             at: Instant::now(),
@@ -402,8 +422,8 @@ fn verified(
     token.claims(&verifier, nonce).cloned()
 }
 
-/// A name as lists show it.
-fn shown(name: &str) -> String {
+/// A name, or another word of the provider, as lists and the log show it.
+pub(crate) fn shown(name: &str) -> String {
     visible(name).chars().take(MAX_NAME).collect()
 }
 

@@ -247,6 +247,17 @@ async fn a_provider_that_is_down_is_told_from_one_that_refuses() {
         issuer: IssuerUrl::new(format!("http://{address}")).unwrap(),
         ..issuer.oidc()
     };
-    let error = oidc.begin().await.err().unwrap();
+    let begin = async || oidc.begin().await.err().unwrap();
+    let error = begin().await;
+    assert!(matches!(error, OidcError::Unavailable(_)), "{error}");
+    // Those who come at the same time neither wait for it one after the other, nor fill the log.
+    let error = begin().await;
+    assert!(matches!(error, OidcError::StillUnavailable(_)), "{error}");
+    {
+        let mut failed = oidc.failed.lock().await;
+        let (at, _) = failed.as_mut().unwrap();
+        *at = at.checked_sub(RETRY_INTERVAL).unwrap();
+    }
+    let error = begin().await;
     assert!(matches!(error, OidcError::Unavailable(_)), "{error}");
 }

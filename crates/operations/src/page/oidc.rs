@@ -18,7 +18,7 @@ use tracing::warn;
 
 use super::{App, Problem, render, visitor::COOKIE};
 use crate::{
-    oidc::{Oidc, OidcError},
+    oidc::{Oidc, OidcError, shown},
     sealed::{Flow, Seal, Session},
 };
 
@@ -33,6 +33,9 @@ const FLOW_SEAL: &str = "punctual agent 2026-11 operators' sign-ins";
 
 /// How long a sign-in may take.
 const FLOW_TTL: TimeDelta = TimeDelta::minutes(10);
+
+/// Characters of the address to go on to at most. Browsers keep no cookie of more than 4,096, which has each one twice.
+const MAX_NEXT: usize = 1_500;
 
 /// Leads on from a page of ours: one that came straight from the provider would be sent no cookie that is for our pages alone.
 #[derive(Template)]
@@ -57,8 +60,10 @@ impl App {
     /// The sign-in page, after a sign-in at the provider has failed.
     fn failed_sign_in(&self, error: &OidcError, next: Option<String>) -> Response {
         let (status, problem) = match error {
-            OidcError::Unavailable(_) => {
-                warn!(%error, "Failed to reach the identity provider: {error}");
+            OidcError::Unavailable(_) | OidcError::StillUnavailable(_) => {
+                if matches!(error, OidcError::Unavailable(_)) {
+                    warn!(%error, "Failed to reach the identity provider: {error}");
+                }
                 let problem = "The identity provider does not answer. Try again later, or sign in with a key.";
                 (StatusCode::SERVICE_UNAVAILABLE, problem)
             }
@@ -70,6 +75,11 @@ impl App {
         };
         self.sign_in_page(next, false, Some((status, problem.to_owned())))
     }
+}
+
+/// The page to go on to, if its address has room in a cookie, and else the first one.
+fn kept(next: Option<String>) -> String {
+    within(next.filter(|next| next.len() <= MAX_NEXT))
 }
 
 /// Sends the browser to the provider.
@@ -86,7 +96,7 @@ pub(super) async fn begin(
         state: begun.state,
         nonce: begun.nonce,
         verifier: begun.verifier,
-        next: within(next),
+        next: kept(next),
     };
     let until = app.operator.clock.now() + FLOW_TTL;
     let token = app.flow_seal().await?.token(until, &flow);
@@ -127,15 +137,16 @@ pub(super) async fn end(
         let problem = (StatusCode::BAD_REQUEST, problem.to_owned());
         return Ok(app.sign_in_page(None, false, Some(problem)));
     };
+    // Each code has the provider asked, and each error is a line of the log, in words that anyone can make up.
+    let attempt = app.guesses.begin(peer.ip(), hash);
+    let attempt = attempt.map_err(|wait| punctual_web::Problem::too_many("sign-ins", wait))?;
     let Some(code) = returned.code else {
-        let error = returned.error.unwrap_or_default();
-        let description = returned.error_description.unwrap_or_default();
+        attempt.wrong("refused at sign-in");
+        let error = shown(&returned.error.unwrap_or_default());
+        let description = shown(&returned.error_description.unwrap_or_default());
         let error = OidcError::Refused(format!("the provider says {error}: {description}"));
         return Ok(app.failed_sign_in(&error, Some(flow.next)));
     };
-    // Each code has the provider asked.
-    let attempt = app.guesses.begin(peer.ip(), hash);
-    let attempt = attempt.map_err(|wait| punctual_web::Problem::too_many("sign-ins", wait))?;
     let finished = oidc.finish(code, flow.nonce, flow.verifier, now).await;
     let person = match finished {
         Ok(person) => {
@@ -173,4 +184,28 @@ pub(super) async fn end(
         ),
     ]);
     Ok((cookies, refresh, render(&SignedIn { next })?).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sign_in_has_room_in_a_cookie_wherever_it_leads() {
+        let longest = format!("/{}", "a".repeat(MAX_NEXT - 1));
+        assert_eq!(kept(Some(longest.clone())), longest);
+        assert_eq!(kept(Some(format!("{longest}a"))), "/");
+        assert_eq!(kept(Some("//elsewhere.example".to_owned())), "/");
+        let random = "a".repeat(43);
+        let flow = Flow {
+            state: random.clone(),
+            nonce: random.clone(),
+            verifier: random,
+            next: longest,
+        };
+        let until = "2026-03-01T09:10:00Z".parse().unwrap();
+        let token = Seal::new(FLOW_SEAL, &[1; 32]).token(until, &flow).unwrap();
+        let cookie = FLOW_COOKIE.header(&HeaderMap::new(), &token, FLOW_TTL);
+        assert!(cookie.len() <= 4_096, "{}", cookie.len());
+    }
 }
