@@ -135,7 +135,10 @@ pub(super) async fn require_key(
         (Some(who), _) => Some(who),
         (None, Some(given)) => {
             let holder = app.holder(peer, &given, "refused by the API").await?;
-            holder.map(|(who, _)| who)
+            holder.map(|(who, session)| {
+                request.extensions_mut().insert(session);
+                who
+            })
         }
         (None, None) => None,
     };

@@ -9,6 +9,7 @@ use std::{
 
 use axum::{
     extract::State,
+    http::Extensions,
     response::sse::{Event, KeepAlive, Sse},
 };
 use futures::{Stream, stream};
@@ -17,7 +18,7 @@ use punctual_domain::{Batch, BatchStatus};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{App, feed::Read, model, problem::AnyProblem};
+use super::{App, feed::Read, model, problem::AnyProblem, sealed::Session};
 
 /// How long a stream waits for the store before it begins with nothing.
 const FIRST_READ_TIMEOUT: Duration = Duration::from_secs(1);
@@ -34,6 +35,7 @@ const MAX_BATCHES: u32 = 200;
 ))]
 pub(super) async fn stream(
     State(app): State<App>,
+    extensions: Extensions,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let (changes, feed) = (app.operator.reader.changes(), Arc::clone(&app.batches));
     let operator = app.operator.clone();
@@ -50,6 +52,7 @@ pub(super) async fn stream(
         .await
         .is_ok();
     let mut watch = BatchWatcher {
+        session: extensions.get::<Session>().cloned(),
         app,
         batches,
         seen: None,
@@ -71,6 +74,9 @@ pub(super) async fn stream(
                 changed = watch.batches.changed() => changed.ok()?,
                 () = watch.app.stop.cancelled() => return None,
             }
+            if !watch.app.goes_on(watch.session.as_ref()).await {
+                return None;
+            }
             let _ = watch.look().await;
         }
     });
@@ -91,6 +97,8 @@ async fn current(operator: &Operator) -> Result<Batches, StoreError> {
 
 struct BatchWatcher {
     app: App,
+    /// What the key that the stream was asked for with begins at the page.
+    session: Option<Session>,
     batches: watch::Receiver<Option<Batches>>,
     /// The batches as last seen; `None` before the first look.
     seen: Option<Batches>,

@@ -365,6 +365,16 @@ impl App {
         who.map_or(true, |who| who.is_some())
     }
 
+    /// Whether an answer that goes on may do so: it ends with the named key that it was asked for with. While the store does not
+    /// answer, it goes on.
+    pub(crate) async fn goes_on(&self, session: Option<&Session>) -> bool {
+        let Some(Session::Key { hash }) = session else {
+            return true;
+        };
+        let who = self.has_key(hash).await;
+        who.map_or(true, |who| who.is_some())
+    }
+
     /// Who has the key with this hash now: it may have been revoked or have expired.
     async fn has_key(&self, hash: &str) -> Result<Option<Who>, Problem> {
         let Ok(hash) = blake3::Hash::from_hex(hash) else {

@@ -81,6 +81,15 @@ fn router(operator: &Operator, access: Access, sign_in: SignIn) -> Router {
     let stop = CancellationToken::new();
     // What is not over is answered at once.
     stop.cancel();
+    router_until(stop, operator, access, sign_in)
+}
+
+fn router_until(
+    stop: CancellationToken,
+    operator: &Operator,
+    access: Access,
+    sign_in: SignIn,
+) -> Router {
     Operations {
         operator: operator.clone(),
         stop,
@@ -301,6 +310,33 @@ async fn a_revoked_key_ends_its_sessions_on_every_replica_at_once() {
     assert_eq!(log[1]["by"], "administer-er (key)");
     assert_eq!(log[1]["reason"], "left the team");
     assert!(!lines.contains(key) && !lines.contains(OWN_KEY));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_events_ends_with_the_key_that_it_was_asked_for_with() {
+    let replicas = replicas().await;
+    let stop = CancellationToken::new();
+    let replica = router_until(stop, &replicas.operator, own_key(), SignIn::default());
+    let stream = async |key: &str| {
+        let call = Call::new("GET", "/api/v1/events").key(key);
+        let answer = call.send(&replica).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        answer
+    };
+    let (revoked, own) = (
+        stream(replicas.key(Role::View)).await,
+        stream(OWN_KEY).await,
+    );
+    let actor = Actor::from("a test");
+    replicas
+        .operator
+        .revoke_key(&actor, "view-er")
+        .await
+        .unwrap();
+    let minute = std::time::Duration::from_secs(60);
+    let end = async |answer| tokio::time::timeout(minute, text(answer)).await;
+    assert!(end(revoked).await.is_ok());
+    assert!(end(own).await.is_err(), "it goes on");
 }
 
 #[tokio::test(start_paused = true)]
