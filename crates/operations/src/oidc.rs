@@ -35,7 +35,7 @@ const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 const MAX_AGE: Duration = Duration::from_hours(1);
 /// How often its keys are read anew at most, where one is unknown.
 const RENEW_INTERVAL: Duration = Duration::from_mins(1);
-/// How long a failure of the provider holds: who asks meanwhile is told so at once, and it is not asked.
+/// How long a failure of the provider holds: meanwhile it is not asked, and sign-ins fail at once.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 /// Characters of a name at most.
 const MAX_NAME: usize = 256;
@@ -397,9 +397,11 @@ impl Oidc {
         let email = claims
             .email()
             .filter(|_| claims.email_verified() != Some(false));
-        let name = email.map(|email| email.as_str());
+        let email = email.map(|email| email.as_str());
         let user = claims.preferred_username().map(|name| name.as_str());
-        let name = name.or(user).unwrap_or(claims.subject().as_str());
+        let mut names = [email, user].into_iter().flatten();
+        let name = names.find(|name| !name.trim().is_empty());
+        let name = name.unwrap_or(claims.subject().as_str());
         let groups = claims.additional_claims().all.get(&self.groups_claim);
         Person {
             name: shown(name),
