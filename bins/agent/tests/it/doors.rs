@@ -167,7 +167,7 @@ async fn a_cookie_that_was_copied_ends_when_its_owner_signs_out() {
         look(
             &cookie
                 .to_uppercase()
-                .replace("PUNCTUAL_SESSION", "punctual_session")
+                .replace("PUNCTUAL_OPERATIONS", "punctual_operations")
         )
         .await,
         303

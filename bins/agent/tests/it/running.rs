@@ -69,8 +69,8 @@ async fn with_a_key_everything_but_health_and_version_needs_it_and_it_is_shown_n
     ] {
         for cookie in [
             "",
-            "punctual_session=canary-api",
-            "punctual_session=9999999999.0.0",
+            "punctual_operations=canary-api",
+            "punctual_operations=9999999999.0.0",
         ] {
             let request = staying.get(format!("{}{path}", agent.api()));
             let answer = request.header("cookie", cookie).send().await.unwrap();

@@ -33,9 +33,10 @@ use crate::{
     sealed::{Session, id_of},
 };
 
-/// The page is never opened signed in from elsewhere.
+/// The page is never opened signed in from elsewhere. Browsers send a cookie to every port of a host, so its name is neither that of the
+/// Config Database, which may be there as well, nor that of agents before roles, whose cookie means everything.
 pub(super) const COOKIE: SessionCookie = SessionCookie {
-    name: "punctual_session",
+    name: "punctual_operations",
     same_site: "Strict",
 };
 

@@ -140,6 +140,8 @@ impl Replicas {
         let answer = call.send(&self.replicas[0]).await;
         assert_eq!(answer.status(), StatusCode::SEE_OTHER);
         let cookie = answer.headers()[header::SET_COOKIE].to_str().unwrap();
+        // `punctual_session` is that of the Config Database, and a browser sends both to every port of a host.
+        assert!(cookie.starts_with("punctual_operations="), "{cookie}");
         cookie.split(';').next().unwrap().to_owned()
     }
 }
