@@ -25,7 +25,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(15);
 /// How long a channel may take for an alert.
 const SEND_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Sends the alerts of a process while it leads.
+/// Sends the alerts of a process while it leads, or while the store is held.
 pub struct AlertService {
     operator: Operator,
     leads: watch::Receiver<bool>,
@@ -67,9 +67,16 @@ impl AlertService {
         }
     }
 
-    async fn look(&self, desk: &Mutex<AlertDesk>) {
+    /// Whether this process sends alerts: while it leads, and while the store is held, as then no process leads. What several then
+    /// decide at the same time is stored once.
+    async fn sends(&self) -> bool {
         let leads = *self.leads.borrow();
-        let due = desk.lock().await.look(leads).await;
+        leads || matches!(self.operator.fence.hold().await, Ok(Some(_)))
+    }
+
+    async fn look(&self, desk: &Mutex<AlertDesk>) {
+        let sends = self.sends().await;
+        let due = desk.lock().await.look(sends).await;
         if due.is_empty() {
             return;
         }

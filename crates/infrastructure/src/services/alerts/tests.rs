@@ -15,12 +15,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
     Alerting, Handlers,
     ports::{
-        Alert, AlertAgent, AlertChannel, AlertKind, Alerts, Clock, HandlerError, Mailer, Page,
-        PauseCause, PurposeHandler, StoredAlert, SystemClock, WorkQueue,
+        Alert, AlertAgent, AlertChannel, AlertKind, Alerts, Clock, Fence, FenceState, HandlerError,
+        Mailer, Page, PauseCause, PurposeHandler, StoredAlert, SystemClock, WorkQueue,
     },
     testing::{FakeStore, operator, schedule},
 };
-use punctual_domain::{EmailAddress, Item, JobId, Outcome, PurposeId, Zone};
+use punctual_domain::{EmailAddress, FenceMark, Item, JobId, KnownMarks, Outcome, PurposeId, Zone};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
@@ -186,6 +186,35 @@ async fn a_finding_is_posted_signed_and_with_one_id_for_all_attempts() {
     world.look_after(TimeDelta::minutes(2)).await;
     let last: Value = serde_json::from_slice(&server.got()[2].1).unwrap();
     assert_eq!(last["type"], "finding.recovered");
+}
+
+#[tokio::test]
+async fn a_held_store_is_alerted_although_no_process_leads() {
+    let server: Arc<Server> = Arc::default();
+    let mut world = World::new(vec![webhook(&server.start().await)]);
+    let (_, leads) = watch::channel(false);
+    world.service.leads = leads;
+    world.pause().await;
+    for _ in 0..2 {
+        world.look_after(TimeDelta::minutes(1)).await;
+    }
+    assert_eq!(server.got().len(), 0, "another process leads");
+    let (mut known, now) = (KnownMarks::default(), world.clock.now());
+    let FenceState::Marked(mark) = world.store.mark(&known, now).await.unwrap() else {
+        panic!("the store is held");
+    };
+    known.note(FenceMark {
+        number: mark.number + 10,
+        ..mark
+    });
+    world.store.mark(&known, now).await.unwrap();
+    for _ in 0..2 {
+        world.look_after(TimeDelta::minutes(1)).await;
+    }
+    let bodies = server.got().into_iter().map(|(_, body)| body);
+    let bodies = bodies.map(|body| serde_json::from_slice::<Value>(&body).unwrap());
+    let about: Vec<Value> = bodies.map(|body| body["finding"]["id"].clone()).collect();
+    assert!(about.contains(&json!("restored")), "{about:?}");
 }
 
 #[tokio::test]
