@@ -7,7 +7,11 @@ use axum::{
     http::{StatusCode, header},
     response::Response,
 };
-use punctual_application::{Actor, NewOperatorKey};
+use punctual_application::{
+    Actor, NewOperatorKey,
+    ports::{Fence, FenceState},
+};
+use punctual_domain::{FenceMark, KnownMarks};
 use serde_json::Map;
 
 use super::*;
@@ -463,6 +467,31 @@ async fn a_service_around_says_who_asks_and_with_which_role() {
             expected,
             "{method} {path}"
         );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_only_looks_is_not_offered_to_decide_about_a_restored_store() {
+    let store: Arc<FakeStore> = Arc::default();
+    let operator = operator(&store);
+    let (mut known, now) = (KnownMarks::default(), operator.clock.now());
+    let FenceState::Marked(mark) = store.mark(&known, now).await.unwrap() else {
+        panic!("the store is held");
+    };
+    known.note(FenceMark {
+        number: mark.number + 10,
+        ..mark
+    });
+    store.mark(&known, now).await.unwrap();
+    let router = router(&operator, Access::guarded(), SignIn::default());
+    for (role, may) in [(Role::View, false), (Role::Operate, true)] {
+        let router = router
+            .clone()
+            .layer(axum::Extension(role))
+            .layer(axum::Extension(Actor::from("ann")));
+        let page = text(Call::new("GET", "/restore").send(&router).await).await;
+        assert!(page.contains("restored from an older copy"), "{page}");
+        assert_eq!(page.contains("action=\"/restore\""), may, "{role}: {page}");
     }
 }
 
