@@ -44,7 +44,7 @@ const GIVE_UP: &str = "UPDATE @deliveries SET state = 'given_up', reason = $2, l
      WHERE state = 'open' AND batch_id IN (SELECT b.batch_id FROM @batches b WHERE b.scheduled_at <= $1)";
 
 /// Why a delivery was given up.
-const GIVEN_UP: &str =
+pub(crate) const GIVEN_UP: &str =
     "the store was restored from an older copy, and this was most likely delivered before";
 
 /// The row of the fence.
@@ -130,9 +130,11 @@ impl Fence for Store {
         };
         let mut skipped_until = None;
         if choice == RestoreChoice::Skip {
-            skipped_until = Some(gap.to);
+            // A clock that was ahead at the last mark has run nothing of what is still to come.
+            let until = gap.to.min(now);
+            skipped_until = Some(until);
             (ended.cancelled_batches, ended.given_up_deliveries) =
-                skip(&mut transaction, gap.to).await?;
+                skip(&mut transaction, until).await?;
         }
         transaction
             .execute(END_HOLD, values![now, skipped_until])

@@ -25,6 +25,7 @@ use crate::{
     chunk_queue::{message, place},
     driver::{Announcement, Column, Connection, Row, Value, values},
     errors::not_open,
+    fence::GIVEN_UP,
     kept_outputs::FORGET_KEPT,
     prepared_outputs::remove_old,
     trace,
@@ -63,8 +64,8 @@ const CHUNKS_PER_INSERT: usize = 500;
 const INSERT_BATCHES: &str = "INSERT INTO @batches (batch_id, job_id, slot, scheduled_at, trigger, total, key_form, run, status, created_at, restored)
      SELECT n.value ->> 0, n.value ->> 1, n.value ->> 2, CAST(n.value ->> 3 AS BIGINT), n.value ->> 4,
             CAST(n.value ->> 5 AS BIGINT), n.value ->> 6, CAST(n.value ->> 7 AS BIGINT),
-            CASE WHEN CAST(n.value ->> 3 AS BIGINT) <= s.until AND n.value ->> 4 IN ('schedule', 'clock_step') THEN 'cancelled' ELSE $2 END, $3,
-            CASE WHEN CAST(n.value ->> 3 AS BIGINT) <= s.until AND n.value ->> 4 IN ('schedule', 'clock_step') THEN 1 ELSE 0 END
+            CASE WHEN CAST(n.value ->> 3 AS BIGINT) <= s.until AND n.value ->> 4 IN ('schedule', 'late_change', 'clock_step') THEN 'cancelled' ELSE $2 END, $3,
+            CASE WHEN CAST(n.value ->> 3 AS BIGINT) <= s.until AND n.value ->> 4 IN ('schedule', 'late_change', 'clock_step') THEN 1 ELSE 0 END
      FROM @json($1, n) CROSS JOIN (SELECT coalesce(max(skipped_until), 0) AS until FROM @fence) s
      WHERE TRUE ON CONFLICT DO NOTHING RETURNING batch_id";
 
@@ -79,8 +80,11 @@ const NOTE_DUE: &str = "UPDATE @runs SET last_due = n.due
 
 const CHUNK_NUMBERS: &str = "SELECT chunk_id, chunk FROM @chunks WHERE @in_texts(batch_id, $1)";
 
-const INSERT_DELIVERY: &str =
-    "INSERT INTO @deliveries (batch_id, target, within) VALUES ($1, $2, $3)";
+/// Stores where the results of a batch go. Those of one that was cancelled after a restore most likely went there before.
+const INSERT_DELIVERY: &str = "INSERT INTO @deliveries (batch_id, target, within, state, reason)
+     SELECT b.batch_id, $2, CAST($3 AS BIGINT), CASE b.restored WHEN 0 THEN 'open' ELSE 'given_up' END,
+            CASE b.restored WHEN 0 THEN NULL ELSE $4 END
+     FROM @batches b WHERE b.batch_id = $1";
 
 /// The pause of an operator, in place of any other.
 const PAUSE: &str = "INSERT INTO @paused_jobs (job_id, paused_at, reason, paused_by) VALUES ($1, $2, $3, $4)
@@ -488,7 +492,8 @@ async fn insert(
         let within = batch.deliver_within;
         let within = within.and_then(|within| within.num_microseconds());
         for place in &batch.deliver_to {
-            let delivery = values![batch.batch_id, place.to_json().to_string(), within];
+            let target = place.to_json().to_string();
+            let delivery = values![batch.batch_id, target, within, GIVEN_UP];
             connection.execute(INSERT_DELIVERY, delivery).await?;
         }
     }

@@ -24,7 +24,7 @@ pub trait Fence: Send + Sync {
     async fn hold(&self) -> Result<Option<Hold>, StoreError>;
 
     /// Ends the hold, with a mark beyond all that are known. With [`RestoreChoice::Skip`], batches that were due by the end of
-    /// the gap and are not over are cancelled as [restored](super::Claim::restored), also those that are planned later, and
+    /// the gap, or by `now` if that is earlier, and are not over are cancelled as [restored](super::Claim::restored), also those that are planned later, and
     /// their deliveries are given up. All of it or nothing. `None`: the store is not held.
     async fn end_hold(
         &self,

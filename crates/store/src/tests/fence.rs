@@ -8,18 +8,21 @@ use punctual_application::{
     },
     testing::contract,
 };
-use punctual_domain::{Delivery, FenceMark, KnownMarks, RestoreChoice, StoredPosition, Trigger};
+use punctual_domain::{
+    Delivery, FenceMark, KnownMarks, NewBatch, RestoreChoice, StoredPosition, Trigger,
+};
 use uuid::Uuid;
 
 #[cfg(feature = "postgres")]
 use super::database;
 use super::{batch, firing, in_file, items};
-use crate::Store;
+use crate::{Store, driver::values};
 
 on_both! {
     keeps_the_contract_of_the_fence
     a_held_store_gives_nothing_out_until_it_goes_on
     skipped_is_what_was_due_by_the_end_of_the_gap
+    what_falls_due_after_the_decision_is_not_skipped
 }
 
 async fn keeps_the_contract_of_the_fence(store: Store) {
@@ -99,15 +102,22 @@ async fn skipped_is_what_was_due_by_the_end_of_the_gap(store: Store) {
     store.enqueue(firing(before), now).await.unwrap();
     hold(&store, now).await;
     let ended = store
-        .end_hold(RestoreChoice::Skip, now)
+        .end_hold(RestoreChoice::Skip, minutes(90))
         .await
         .unwrap()
         .unwrap();
     assert_eq!((ended.cancelled_batches, ended.given_up_deliveries), (1, 1));
     // What is planned only now, and what somebody asks for.
-    let mut asked = due("asked", 20);
-    asked.trigger = Trigger::Manual;
-    let planned = vec![due("lost", 60), due("new", 61), asked];
+    let triggered = |job, at, trigger| NewBatch {
+        trigger,
+        ..due(job, at)
+    };
+    let planned = vec![
+        due("lost", 60),
+        due("new", 61),
+        triggered("asked", 20, Trigger::Manual),
+        triggered("late", 30, Trigger::LateChange),
+    ];
     store.enqueue(firing(planned), now).await.unwrap();
     let claimed = claimed(&store, now).await;
     let mut found: Vec<_> = claimed
@@ -127,10 +137,35 @@ async fn skipped_is_what_was_due_by_the_end_of_the_gap(store: Store) {
         found,
         [
             runs("asked"),
+            skipped("late"),
             runs("later"),
             skipped("lost"),
             runs("new"),
             skipped("old")
         ]
     );
+    // Results of what is skipped do not take the place of those that went there before.
+    let given_up = "SELECT b.job_id FROM @deliveries d JOIN @batches b ON b.batch_id = d.batch_id
+         WHERE d.state = 'given_up' AND d.reason LIKE 'the store was restored%' ORDER BY b.job_id";
+    let given_up: Vec<String> = store.database.fetch(given_up, values![]).await.unwrap();
+    assert_eq!(given_up, ["late", "lost", "old"]);
+}
+
+/// The clock was ahead when the last mark was made.
+async fn what_falls_due_after_the_decision_is_not_skipped(store: Store) {
+    let now = SystemClock.now();
+    let minutes = |minutes| now + TimeDelta::minutes(minutes);
+    let due = |job: &str, at| batch(job, minutes(at), &items(0..2), 10);
+    let before = vec![due("old", -30), due("later", 20)];
+    store.enqueue(firing(before), now).await.unwrap();
+    hold(&store, now).await;
+    let ended = store.end_hold(RestoreChoice::Skip, minutes(10)).await;
+    assert_eq!(ended.unwrap().unwrap().cancelled_batches, 1);
+    let planned = vec![due("lost", 10), due("new", 11)];
+    store.enqueue(firing(planned), now).await.unwrap();
+    let claimed = claimed(&store, now).await;
+    let restored = claimed.iter().filter(|one| one.claim.restored);
+    let mut restored: Vec<&str> = restored.map(|one| one.chunk.job_id.as_str()).collect();
+    restored.sort_unstable();
+    assert_eq!(restored, ["lost", "old"]);
 }

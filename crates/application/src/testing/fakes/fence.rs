@@ -70,9 +70,9 @@ impl Fence for FakeStore {
         row.mark.at = now;
         let mut cancelled_batches = 0;
         if choice == RestoreChoice::Skip {
-            let batches = tables.batches.values_mut();
+            let (until, batches) = (gap.to.min(now), tables.batches.values_mut());
             let open =
-                batches.filter(|batch| batch.finished_at.is_none() && batch.scheduled_at <= gap.to);
+                batches.filter(|batch| batch.finished_at.is_none() && batch.scheduled_at <= until);
             for batch in open {
                 batch.status = BatchStatus::Cancelled;
                 cancelled_batches += 1;
