@@ -103,8 +103,17 @@ impl NewFile {
     /// Begins an empty file, which only the user of the process can read.
     ///
     /// # Errors
-    /// There is a file of that name already, or it cannot be made.
+    /// There is a file of that name already, it cannot be made, or its name is not Unicode.
     pub fn create(path: PathBuf) -> io::Result<Self> {
+        // `SQLite` takes a relative name that begins with `file:` for a URL, and writes elsewhere.
+        let path = std::path::absolute(path)?;
+        if path.to_str().is_none() {
+            let text = format!(
+                "the name {} is not Unicode; name another file",
+                path.display()
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         refuse_existing(&path)?;
         let mut partial = path.clone().into_os_string();
         partial.push(format!(".{}.partial", std::process::id()));
@@ -193,6 +202,8 @@ fn keep_private(path: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
 
     #[test]
@@ -245,6 +256,11 @@ mod tests {
         );
         let error = NewFile::create(path).unwrap_err().to_string();
         assert!(error.contains("copy.db exists already"), "{error}");
+        let relative = NewFile::create("file:copy.db".into()).unwrap();
+        assert!(relative.partial().is_absolute());
+        let name = std::ffi::OsStr::from_bytes(b"copy\xff.db");
+        let error = NewFile::create(folder.path().join(name)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     }
 
     #[test]
