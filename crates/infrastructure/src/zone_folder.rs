@@ -104,10 +104,12 @@ fn read(
         if about.is_dir() && depth > 1 {
             read(&path, &format!("{name}/"), depth - 1, files)?;
         } else if about.is_file() && about.len() <= MAX_BYTES && files.len() < MAX_FILES {
-            let content = fs::read(&path)?;
-            // Tables and lists stand beside the zones.
-            if content.starts_with(b"TZif") {
-                files.push((name, content));
+            match fs::read(&path) {
+                // Tables and lists stand beside the zones.
+                Ok(content) if !content.starts_with(b"TZif") => {}
+                Ok(content) => files.push((name, content)),
+                // Its zone is named among those that cannot be read.
+                Err(_) => files.push((name, Vec::new())),
             }
         }
     }
