@@ -34,7 +34,9 @@ pub use planning::{
     backfill::{BackfillGroup, Dates, InvalidDates},
     catch_up::{CatchUp, CatchUpPolicy, due_instants},
     explain::{Choice, Facts, Occasion, Verdict, explain},
-    fence::{AfterRestore, FenceMark, KnownMarks, Recognition, RestoreChoice, RestoreGap},
+    fence::{
+        AfterRestore, FenceMark, KnownMarks, MarksMade, Recognition, RestoreChoice, RestoreGap,
+    },
     mirror::{
         Mirror,
         update::{MirrorDifference, Reading},

@@ -1,12 +1,13 @@
-//! The port `Fence`: how far the store has come, and the hold of one that was restored from an older copy. It stands in one row.
+//! The port `Fence`: how far the store has come, and the hold of one that was restored from an older copy. It stands in one
+//! row, beside the times of its latest marks.
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
     crash_point,
     ports::{EndedHold, Fence, FenceState, Hold, StoreError},
 };
-use punctual_domain::{FenceMark, KnownMarks, Recognition, RestoreChoice, RestoreGap};
+use punctual_domain::{FenceMark, KnownMarks, MarksMade, Recognition, RestoreChoice, RestoreGap};
 use uuid::Uuid;
 
 use crate::{
@@ -25,6 +26,21 @@ const READ: &str =
 const LOCK: &str = "SELECT f.store, f.number, f.at, f.held_from, f.held_to, f.held_since FROM @fence f @for_update(f)";
 
 const ADVANCE: &str = "UPDATE @fence SET number = number + 1, at = $1";
+
+/// When the mark of a number was made, and the last mark before a time.
+const MADE: &str = "SELECT (SELECT m.at FROM @fence_marks m WHERE m.number = $1),
+            (SELECT max(m.at) FROM @fence_marks m WHERE m.at < $2)";
+
+const REMEMBER: &str = "INSERT INTO @fence_marks (number, at) VALUES ($1, $2)
+     ON CONFLICT (number) DO UPDATE SET at = excluded.at";
+
+const FORGET: &str = "DELETE FROM @fence_marks WHERE at < $1";
+
+/// It is decided about those that are missing.
+const FORGET_ALL: &str = "DELETE FROM @fence_marks";
+
+/// How long it is remembered when each mark was made. Processes that run look once a minute.
+const REMEMBERED: TimeDelta = TimeDelta::hours(1);
 
 /// Holds the store. What another process has known of it before makes the gap no shorter.
 const HOLD: &str = "UPDATE @fence SET held_from = coalesce(held_from, $1), held_to = @greatest(coalesce(held_to, $2), $2),
@@ -92,9 +108,9 @@ impl Fence for Store {
                 ..row.mark
             }),
         };
-        if let Recognition::OlderCopy { gap, number } = known.recognise(&row.mark) {
-            let number = i64::try_from(number).unwrap_or(i64::MAX);
-            let hold = values![gap.from, gap.to, now, number];
+        let made = marks_made(&mut transaction, known, &row.mark).await?;
+        if let Recognition::OlderCopy { gap, number } = known.recognise(&row.mark, made) {
+            let hold = values![gap.from, gap.to, now, stored(number)];
             transaction.execute(HOLD, hold).await?;
             let held: FenceRow = transaction.fetch_one(READ, values![]).await?;
             let hold = held.hold.ok_or_else(|| failed("the fence holds nothing"))?;
@@ -102,6 +118,10 @@ impl Fence for Store {
             crash_point!("hold-before-commit");
         } else if row.hold.is_none() {
             transaction.execute(ADVANCE, values![now]).await?;
+            let made = values![stored(row.mark.number + 1), now];
+            transaction.execute(REMEMBER, made).await?;
+            let long_ago = values![now - REMEMBERED];
+            transaction.execute(FORGET, long_ago).await?;
         }
         transaction.commit().await?;
         self.note_hold(matches!(state, FenceState::Held(_)));
@@ -139,6 +159,7 @@ impl Fence for Store {
         transaction
             .execute(END_HOLD, values![now, skipped_until])
             .await?;
+        transaction.execute(FORGET_ALL, values![]).await?;
         transaction.announce(Announcement::Chunks).await?;
         crash_point!("restore-before-commit");
         transaction.commit().await?;
@@ -162,6 +183,28 @@ impl Store {
             self.changes.send_replace(());
         }
     }
+}
+
+/// A number as the store has it.
+fn stored(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// What the store has of its own marks about the newest one that is known of it.
+async fn marks_made(
+    connection: &mut Connection<'_>,
+    known: &KnownMarks,
+    mark: &FenceMark,
+) -> Result<MarksMade, StoreError> {
+    let Some(newest) = known.newest(mark.store) else {
+        return Ok(MarksMade::default());
+    };
+    let about = values![stored(newest.number), newest.at];
+    let (same_number, before) = connection.fetch_one(MADE, about).await?;
+    Ok(MarksMade {
+        same_number,
+        before,
+    })
 }
 
 /// Cancels batches that were due by `until`, and queues their chunks of which only items that wait are left. Gives up what of

@@ -209,6 +209,7 @@ const TABLES: [(&str, i64); 42] = [
     ("erased_runs", 20),
     ("erased_preferences", 20),
     ("fence", 23),
+    ("fence_marks", 23),
     ("operator_keys", 21),
 ];
 

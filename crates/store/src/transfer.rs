@@ -20,7 +20,7 @@ const ROWS_PER_COPY: usize = 2_000;
 
 /// In an order in which nothing points to what is not there yet. The tables have the same columns in both databases. What the
 /// target counts as rows come in is left out.
-const TABLES: [&str; 33] = [
+const TABLES: [&str; 34] = [
     "shards",
     "schedule_progress",
     "paused_jobs",
@@ -54,6 +54,7 @@ const TABLES: [&str; 33] = [
     "erased_runs",
     "erased_preferences",
     "fence",
+    "fence_marks",
 ];
 
 /// Number of rows copied, by table.
@@ -100,6 +101,7 @@ pub async fn transfer(from: &str, to: &str) -> Result<Transferred, StoreError> {
         "DELETE FROM alert_messages",
         "DELETE FROM alert_revision",
         "DELETE FROM fence",
+        "DELETE FROM fence_marks",
     ] {
         sqlx::query(left)
             .execute(&mut *target)

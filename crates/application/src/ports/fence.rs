@@ -16,8 +16,8 @@ use super::StoreError;
 #[cfg_attr(any(test, feature = "mocks"), mockall::automock)]
 #[async_trait]
 pub trait Fence: Send + Sync {
-    /// Makes the next mark of the store, unless the store is held. One that `known` recognises as an older copy is held from
-    /// now on, for all processes on it.
+    /// Makes the next mark of the store, unless the store is held. One that `known` recognises as an older copy, by how far it has
+    /// counted and by the marks that it made in the last hour, is held from now on, for all processes on it.
     async fn mark(&self, known: &KnownMarks, now: DateTime<Utc>) -> Result<FenceState, StoreError>;
 
     /// Why the store is held; `None`: it is not.

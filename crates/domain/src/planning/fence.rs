@@ -18,6 +18,15 @@ pub struct FenceMark {
     pub at: DateTime<Utc>,
 }
 
+/// What a store has of its own marks about the newest one that is known outside of it. Nothing where it was made long ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MarksMade {
+    /// When it made the mark of the same number.
+    pub same_number: Option<DateTime<Utc>>,
+    /// When it made the last mark before the time of the known one.
+    pub before: Option<DateTime<Utc>>,
+}
+
 /// The time of which a restored copy knows nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -56,23 +65,35 @@ impl KnownMarks {
     /// Number of stores that are remembered.
     pub const MAX_STORES: usize = 16;
 
-    /// What is known about a store that is at `stored`.
+    /// The newest mark that is known of a store.
     #[must_use]
-    pub fn recognise(&self, stored: &FenceMark) -> Recognition {
-        match self.0.iter().find(|known| known.store == stored.store) {
-            Some(known) if stored.number < known.number => Recognition::OlderCopy {
-                gap: RestoreGap {
-                    from: stored.at,
-                    // A clock may have stepped.
-                    to: known.at.max(stored.at),
-                },
-                number: known.number,
-            },
-            Some(_) => Recognition::Same,
-            None => match self.0.last() {
+    pub fn newest(&self, store: Uuid) -> Option<&FenceMark> {
+        self.0.iter().find(|known| known.store == store)
+    }
+
+    /// What is known about a store that is at `stored`, and has `made` marks about the newest one that is known of it. Where other
+    /// processes have counted a copy up since, the mark of the known number is another one, made at another time.
+    #[must_use]
+    pub fn recognise(&self, stored: &FenceMark, made: MarksMade) -> Recognition {
+        let Some(known) = self.newest(stored.store) else {
+            return match self.0.last() {
                 Some(last) => Recognition::Another { last: *last },
                 None => Recognition::Same,
+            };
+        };
+        // Stores have no fractions of microseconds.
+        let is_other = |at: DateTime<Utc>| at.timestamp_micros() != known.at.timestamp_micros();
+        if stored.number >= known.number && !made.same_number.is_some_and(is_other) {
+            return Recognition::Same;
+        }
+        let from = made.before.unwrap_or(stored.at);
+        Recognition::OlderCopy {
+            gap: RestoreGap {
+                from,
+                // A clock may have stepped.
+                to: known.at.max(from),
             },
+            number: known.number,
         }
     }
 
@@ -174,7 +195,7 @@ mod tests {
                 }
                 _ => Recognition::Same,
             };
-            prop_assert_eq!(known.recognise(&mark(store, number)), expected);
+            prop_assert_eq!(known.recognise(&mark(store, number), MarksMade::default()), expected);
         }
 
         #[test]
@@ -185,7 +206,7 @@ mod tests {
             let (mut known, mut stores) = (KnownMarks::default(), [0; 3]);
             for (store, remembered) in steps {
                 let number = &mut stores[store as usize];
-                let before = known.recognise(&mark(store, *number));
+                let before = known.recognise(&mark(store, *number), MarksMade::default());
                 let is_copy = matches!(before, Recognition::OlderCopy { .. });
                 prop_assert!(!is_copy);
                 *number += 1;
@@ -194,6 +215,33 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_lost_mark_is_missed_also_where_others_have_counted_beyond_it() {
+        let (mut known, stored) = (KnownMarks::default(), mark(1, 20));
+        known.note(mark(1, 9));
+        let recognise = |same_number, before| {
+            known.recognise(
+                &stored,
+                MarksMade {
+                    same_number,
+                    before,
+                },
+            )
+        };
+        let kept = mark(1, 9).at + TimeDelta::nanoseconds(999);
+        assert_eq!(recognise(Some(kept), None), Recognition::Same);
+        assert_eq!(recognise(None, Some(mark(1, 7).at)), Recognition::Same);
+        let made_anew = recognise(Some(mark(1, 12).at), Some(mark(1, 7).at));
+        let expected = Recognition::OlderCopy {
+            gap: RestoreGap {
+                from: mark(1, 7).at,
+                to: mark(1, 9).at,
+            },
+            number: 9,
+        };
+        assert_eq!(made_anew, expected);
     }
 
     #[test]
@@ -207,9 +255,9 @@ mod tests {
         let read: KnownMarks = serde_json::from_str(&json).unwrap();
         assert_eq!(read, known);
         assert_eq!(read.0.len(), KnownMarks::MAX_STORES);
-        let older = read.recognise(&mark(85, 7));
+        let older = read.recognise(&mark(85, 7), MarksMade::default());
         assert!(matches!(older, Recognition::OlderCopy { number: 8, .. }));
-        let forgotten = read.recognise(&mark(1, 1));
+        let forgotten = read.recognise(&mark(1, 1), MarksMade::default());
         assert_eq!(forgotten, Recognition::Another { last: mark(85, 8) });
     }
 }

@@ -13,7 +13,7 @@ use punctual_application::{
     Actor, Operation, Operator, OperatorError,
     ports::{FenceState, Hold, StoreError},
 };
-use punctual_domain::{AfterRestore, FenceMark, KnownMarks, Recognition, RestoreGap};
+use punctual_domain::{AfterRestore, FenceMark, KnownMarks, MarksMade, Recognition, RestoreGap};
 use tokio::{task::spawn_blocking, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -123,7 +123,7 @@ impl FenceKeeper {
 
     /// Remembers a mark, in the file, too.
     async fn remember(&mut self, mark: FenceMark) {
-        match self.known.recognise(&mark) {
+        match self.known.recognise(&mark, MarksMade::default()) {
             Recognition::Another { last } if mark.number == 1 => warn!(
                 store = %mark.store,
                 "The store is new, and not the one that was used until {}: nothing is known of what has run. Check the URL of the \

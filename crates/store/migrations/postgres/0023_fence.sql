@@ -13,5 +13,12 @@ CREATE TABLE fence (
     skipped_until BIGINT
 );
 
+-- When the marks of the last hour were made: of a mark that is remembered outside of the store, and was lost, the number is that of
+-- another one.
+CREATE TABLE fence_marks (
+    number BIGINT PRIMARY KEY,
+    at     BIGINT NOT NULL
+);
+
 -- Whether it was cancelled because the store was restored from an older copy.
 ALTER TABLE batches ADD COLUMN restored BIGINT NOT NULL DEFAULT 0;

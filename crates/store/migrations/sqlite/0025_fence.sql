@@ -13,5 +13,12 @@ CREATE TABLE @fence (
     skipped_until INTEGER
 ) STRICT;
 
+-- When the marks of the last hour were made: of a mark that is remembered outside of the store, and was lost, the number is that of
+-- another one.
+CREATE TABLE @fence_marks (
+    number INTEGER PRIMARY KEY,
+    at     INTEGER NOT NULL
+) STRICT;
+
 -- Whether it was cancelled because the store was restored from an older copy.
 ALTER TABLE @batches ADD COLUMN restored INTEGER NOT NULL DEFAULT 0;

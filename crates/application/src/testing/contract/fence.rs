@@ -86,4 +86,26 @@ pub async fn fence(store: &dyn Fence) {
     let next = marked(advance(&known, 63).await);
     assert!(next.number > 41, "beyond all that are known: {next:?}");
     assert_eq!(next.store, first.store);
+
+    // Only this process knows of a mark that the store has lost, and others have counted beyond it since.
+    known.note(next);
+    let last = marked(advance(&known, 65).await);
+    let mut lost = KnownMarks::default();
+    lost.note(FenceMark {
+        at: time(64),
+        ..next
+    });
+    let gap = RestoreGap {
+        from: time(63),
+        to: time(64),
+    };
+    let since = time(66);
+    assert_eq!(
+        advance(&lost, 66).await,
+        FenceState::Held(Hold { gap, since })
+    );
+    let ended = store.end_hold(RestoreChoice::Repeat, time(67)).await;
+    ended.expect(works).expect("it was held");
+    let after = marked(advance(&lost, 68).await);
+    assert!(after.number > last.number, "it is decided about: {after:?}");
 }

@@ -1,17 +1,21 @@
 //! The port `Fence`, in memory.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use punctual_domain::{BatchStatus, FenceMark, KnownMarks, Recognition, RestoreChoice};
+use punctual_domain::{BatchStatus, FenceMark, KnownMarks, MarksMade, Recognition, RestoreChoice};
 use uuid::Uuid;
 
 use super::FakeStore;
 use crate::ports::{EndedHold, Fence, FenceState, Hold, StoreError};
 
 /// The row of the fence.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct FenceRow {
     mark: FenceMark,
+    /// When each mark was made, by number.
+    made: BTreeMap<u64, DateTime<Utc>>,
     /// Why it is held, and the largest number that is known.
     held: Option<(Hold, u64)>,
 }
@@ -19,7 +23,8 @@ pub(super) struct FenceRow {
 impl FakeStore {
     /// Whether the store is held.
     pub(super) fn is_held(&self) -> bool {
-        let fence = self.tables().fence;
+        let tables = self.tables();
+        let fence = tables.fence.as_ref();
         fence.is_some_and(|fence| fence.held.is_some())
     }
 }
@@ -34,9 +39,20 @@ impl Fence for FakeStore {
                 number: 0,
                 at: now,
             },
+            made: BTreeMap::new(),
             held: None,
         });
-        if let Recognition::OlderCopy { gap, number } = known.recognise(&row.mark) {
+        let newest = known.newest(row.mark.store);
+        let made = newest.map_or_else(MarksMade::default, |newest| MarksMade {
+            same_number: row.made.get(&newest.number).copied(),
+            before: row
+                .made
+                .values()
+                .filter(|at| **at < newest.at)
+                .max()
+                .copied(),
+        });
+        if let Recognition::OlderCopy { gap, number } = known.recognise(&row.mark, made) {
             let (hold, largest) = row.held.get_or_insert((Hold { gap, since: now }, number));
             hold.gap.to = hold.gap.to.max(gap.to);
             *largest = number.max(*largest);
@@ -46,11 +62,13 @@ impl Fence for FakeStore {
         }
         row.mark.number += 1;
         row.mark.at = now;
+        row.made.insert(row.mark.number, now);
         Ok(FenceState::Marked(row.mark))
     }
 
     async fn hold(&self) -> Result<Option<Hold>, StoreError> {
-        let fence = self.tables().fence;
+        let tables = self.tables();
+        let fence = tables.fence.as_ref();
         Ok(fence.and_then(|fence| fence.held).map(|held| held.0))
     }
 
@@ -66,6 +84,7 @@ impl Fence for FakeStore {
         let Some((Hold { gap, .. }, number)) = row.held.take() else {
             return Ok(None);
         };
+        row.made.clear();
         row.mark.number = number.max(row.mark.number) + 1;
         row.mark.at = now;
         let mut cancelled_batches = 0;

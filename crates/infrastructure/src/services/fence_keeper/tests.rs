@@ -80,7 +80,8 @@ async fn an_older_copy_is_held_until_somebody_decides() {
     assert!(matches!(skip().await, Err(OperatorError::Conflict(_))));
     // A process that dies now finds no older copy.
     let mark = mark_of(&store).await;
-    assert_eq!(known.recognise(&mark), Recognition::Same);
+    let recognised = known.recognise(&mark, MarksMade::default());
+    assert_eq!(recognised, Recognition::Same);
     keeper.mark().await.unwrap();
     assert!(file_mark(&FenceFile::in_folder(folder.path())).number > mark.number);
 }
