@@ -1,15 +1,15 @@
 //! A store that was restored from an older copy: what it does not know of, and what becomes of those runs.
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use punctual_domain::{RestoreChoice, RestoreGap};
+use punctual_domain::{JobConfig, RestoreChoice, RestoreGap, Work};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use super::{Actor, Operator, OperatorError};
 use crate::ports::{Hold, StoreError};
 
-/// The runs of a longer time are not all counted.
-const COUNTED: TimeDelta = TimeDelta::days(31);
+/// The runs of a longer time are not all counted: each look at what is wrong counts them.
+const COUNTED: TimeDelta = TimeDelta::days(1);
 
 /// A store that is held because it was restored from an older copy: nothing is planned or run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,9 +19,10 @@ pub struct RestoredStore {
     pub gap: RestoreGap,
     /// Since when it has been held.
     pub since: DateTime<Utc>,
-    /// Number of items that fell due in the first 31 days of the gap, by the preferences that are in effect now; of a job with a
-    /// fixed schedule, number of runs.
-    pub due: u64,
+    /// Number of items that fell due in the first day of the gap, by the preferences that are in effect now; of a job with a fixed
+    /// schedule, number of runs. Absent until the preferences have been read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<u64>,
 }
 
 /// What is to become of the runs that a restored copy does not know of.
@@ -54,11 +55,15 @@ impl RestoredStore {
         let RestoreGap { from, to } = self.gap;
         let at_least = if to - from > COUNTED { "at least " } else { "" };
         let time = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
+        let due = match self.due {
+            Some(due) => format!("in which {at_least}{} fell due", super::amount(due, "item")),
+            None => "and what fell due in it is not known yet: the preferences are being read"
+                .to_owned(),
+        };
         format!(
-            "it knows nothing of the time from {} to {}, in which {at_least}{} fell due",
+            "it knows nothing of the time from {} to {}, {due}",
             time(from),
-            time(to),
-            super::amount(self.due, "item")
+            time(to)
         )
     }
 }
@@ -78,12 +83,29 @@ impl Operator {
     /// A hold, with what fell due in its gap.
     pub(super) async fn count_missed(&self, hold: Hold) -> RestoredStore {
         let RestoreGap { from, to } = hold.gap;
-        let due = self.due_between(from, to.min(from + COUNTED)).await;
+        let due = if self.has_read_preferences() {
+            let due = self.due_between(from, to.min(from + COUNTED)).await;
+            Some(due.iter().map(|due| due.items as u64).sum::<u64>())
+        } else {
+            None
+        };
         RestoredStore {
             gap: hold.gap,
             since: hold.since,
-            due: due.iter().map(|due| due.items as u64).sum(),
+            due,
         }
+    }
+
+    fn has_read_preferences(&self) -> bool {
+        let (jobs, status) = (self.jobs.current(), self.status.get());
+        let is_known = |job: &JobConfig| match job.work {
+            Work::Fixed { .. } => true,
+            Work::Preferences { .. } => {
+                let known = status.jobs.get(&job.job_id);
+                known.is_some_and(|known| known.loaded)
+            }
+        };
+        jobs.jobs.iter().all(is_known)
     }
 
     /// Ends the hold of a store that was restored from an older copy.

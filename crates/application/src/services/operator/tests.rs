@@ -20,6 +20,7 @@ mod overdue;
 mod past_runs;
 mod preparation;
 mod preview;
+mod restored;
 mod retention;
 mod settled;
 
