@@ -40,12 +40,14 @@ pub(crate) async fn zones(settings: &Settings, what: Zones) -> Result<(), Failur
     let begin = SystemClock.now();
     let until = begin + TimeDelta::days(days.into());
     let differences = zone_differences(&old, &new, begin, until);
-    let users = users(settings).await?;
+    // Without a running agent that answers, what differs is of use, too.
+    let counted = users(settings).await;
+    let users = counted.as_ref().ok();
     let document = json!({
         "from": old.version(),
         "to": new.version(),
         "until": until,
-        "zones": differences.iter().map(|one| to_json(one, users.as_ref())).collect::<Vec<_>>(),
+        "zones": differences.iter().map(|one| to_json(one, users)).collect::<Vec<_>>(),
     });
     show(json, &document, |_| {
         let (before, after) = (old.version(), new.version());
@@ -66,7 +68,7 @@ pub(crate) async fn zones(settings: &Settings, what: Zones) -> Result<(), Failur
                 ("always".to_owned(), there)
             };
             let [before, after] = offsets;
-            let count = users_of(users.as_ref(), name);
+            let count = users_of(users, name);
             let count = count.map_or_else(|| "?".to_owned(), |count| count.to_string());
             table.row([cell(name), cell(at), cell(before), cell(after), cell(count)]);
         }
@@ -75,24 +77,25 @@ pub(crate) async fn zones(settings: &Settings, what: Zones) -> Result<(), Failur
                 "Zones that change from {before} to {after} in the next {days} days:"
             ))
             .table(&table);
-        match &users {
-            Some(_) => view,
-            None => view.line("No agent answers, so the users in these zones are not counted"),
+        match &counted {
+            Ok(_) => view,
+            Err(Failure::Failed(why) | Failure::BadInput(why)) => {
+                view.prose(format!("The users in these zones are not counted: {why}"))
+            }
+            Err(Failure::Shown) => view.line("The users in these zones are not counted"),
         }
     });
     Ok(())
 }
 
-/// The users of the running agent; `None`: none runs.
-async fn users(settings: &Settings) -> Result<Option<Users>, Failure> {
+/// The users of the running agent.
+async fn users(settings: &Settings) -> Result<Users, Failure> {
     let client = Client::new(settings)?;
-    let answer: Result<model::Zones, Failure> = client.get("zones", &[]).await;
-    Ok(answer.ok().map(|answer| {
-        let zones = answer.zones.into_iter();
-        zones
-            .map(|zone| (zone.zone, zone.tenants.values().sum::<usize>()))
-            .collect()
-    }))
+    let answer: model::Zones = client.get("zones", &[]).await?;
+    let zones = answer.zones.into_iter();
+    Ok(zones
+        .map(|zone| (zone.zone, zone.tenants.values().sum()))
+        .collect())
 }
 
 fn users_of(users: Option<&Users>, zone: &str) -> Option<usize> {

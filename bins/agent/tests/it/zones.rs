@@ -131,6 +131,10 @@ fn what_other_rules_change_is_shown_beforehand() {
         missing.contains("Asia/Tokyo") && missing.contains("missing"),
         "{missing}"
     );
+    assert!(
+        missing.contains("not counted: no agent answers"),
+        "{missing}"
+    );
 }
 
 #[tokio::test]
