@@ -474,7 +474,7 @@ async fn a_service_around_says_who_asks_and_with_which_role() {
 async fn who_only_looks_is_not_offered_to_decide_about_a_restored_store() {
     let store: Arc<FakeStore> = Arc::default();
     let operator = operator(&store);
-    let (mut known, now) = (KnownMarks::default(), operator.clock.now());
+    let (mut known, now) = (KnownMarks::default(), NOW.parse().unwrap());
     let FenceState::Marked(mark) = store.mark(&known, now).await.unwrap() else {
         panic!("the store is held");
     };
