@@ -399,7 +399,7 @@ fn what_a_layer_must_not_know_is_found_however_it_is_written() {
 const JSON_IN_PORTS: [(&str, usize, &str); 10] = [
     (
         "ports::batch_store",
-        3,
+        2,
         "what the first of two purposes has made is whatever its handler returned",
     ),
     (
