@@ -76,7 +76,7 @@ pub(crate) const REMEMBER: &str =
      SELECT $4, r.tenant_id, $5, b.scheduled_at, r.started_at + coalesce(r.duration, 0)
      FROM @results r JOIN @chunks c ON c.chunk = r.chunk JOIN @batches b ON b.batch_id = c.batch_id
      WHERE r.run = $1 AND r.tenant_id > $2 AND r.tenant_id <= $3 AND r.status = 1
-     ON CONFLICT (job_id, tenant_id) DO UPDATE SET occurrence = excluded.occurrence,
+     ON CONFLICT (tenant_id, job_id) DO UPDATE SET occurrence = excluded.occurrence,
          scheduled_at = excluded.scheduled_at, finished_at = excluded.finished_at
      WHERE l.scheduled_at < excluded.scheduled_at";
 
@@ -133,8 +133,8 @@ const REMOVE_CALLS: &str = "DELETE FROM @provider_batch_calls WHERE call_id IN
          (SELECT c.call_id FROM @provider_batch_calls c WHERE c.provider_batch = $1 LIMIT $2)";
 const REMOVE_PROVIDER_BATCH: &str = "DELETE FROM @provider_batches WHERE id = $1";
 
-pub(crate) const REMOVE_SUCCESSES: &str = "DELETE FROM @last_successes WHERE (job_id, tenant_id) IN
-         (SELECT l.job_id, l.tenant_id FROM @last_successes l WHERE l.scheduled_at < $1 ORDER BY l.scheduled_at LIMIT $2)";
+pub(crate) const REMOVE_SUCCESSES: &str = "DELETE FROM @last_successes WHERE (tenant_id, job_id) IN
+         (SELECT l.tenant_id, l.job_id FROM @last_successes l WHERE l.scheduled_at < $1 ORDER BY l.scheduled_at LIMIT $2)";
 
 /// Contents that a version without this column has stored count as used now.
 const ADOPT_PREFERENCES: &str = "UPDATE @preferences SET used_at = $1 WHERE hash IN

@@ -15,7 +15,7 @@ CREATE TABLE last_successes (
     occurrence   TEXT NOT NULL,
     scheduled_at BIGINT NOT NULL,
     finished_at  BIGINT NOT NULL,
-    PRIMARY KEY (job_id, tenant_id)
+    PRIMARY KEY (tenant_id, job_id)
 );
 
 CREATE INDEX last_successes_by_time ON last_successes (scheduled_at);

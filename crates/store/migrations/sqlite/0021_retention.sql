@@ -15,7 +15,7 @@ CREATE TABLE @last_successes (
     occurrence   TEXT NOT NULL,
     scheduled_at INTEGER NOT NULL,
     finished_at  INTEGER NOT NULL,
-    PRIMARY KEY (job_id, tenant_id)
+    PRIMARY KEY (tenant_id, job_id)
 ) STRICT, WITHOUT ROWID;
 
 CREATE INDEX @last_successes_by_time ON @last_successes (scheduled_at);

@@ -30,6 +30,10 @@ const KEPT: &str = "SELECT n.job_id, n.occurrence, k.purpose_id, k.output
 const PREPARED: &str = "SELECT p.job_id, p.occurrence, p.due_at, p.prepared_at, p.output
      FROM @prepared_outputs p WHERE p.tenant_id = $1 ORDER BY p.due_at, p.job_id";
 
+/// Of results that have been removed.
+const LAST_SUCCESSES: &str = "SELECT l.job_id, l.occurrence, l.scheduled_at, l.finished_at
+     FROM @last_successes l WHERE l.tenant_id = $1 ORDER BY l.job_id";
+
 const AUDIT_LOG: &str = "SELECT at, by, action, subject, detail, reason FROM @audit_log
      WHERE subject = $1 OR detail LIKE $2 OR reason LIKE $2 ORDER BY id LIMIT $3";
 
@@ -84,6 +88,18 @@ impl FromRow for Prepared {
         let output = read(row.next()?);
         Ok(Self(json!({
             "job_id": job_id, "occurrence": occurrence, "due_at": due_at, "prepared_at": prepared_at, "output": output,
+        })))
+    }
+}
+
+struct Succeeded(Json);
+
+impl FromRow for Succeeded {
+    fn from_row(mut row: Row) -> Result<Self, StoreError> {
+        let (job_id, occurrence): (String, String) = (row.next()?, row.next()?);
+        let (scheduled_at, finished_at) = (instant(&mut row)?, instant(&mut row)?);
+        Ok(Self(json!({
+            "job_id": job_id, "occurrence": occurrence, "scheduled_at": scheduled_at, "finished_at": finished_at,
         })))
     }
 }
@@ -171,6 +187,9 @@ impl Store {
         gathered.add("kept_outputs", kept.into_iter().map(|one| one.0))?;
         let prepared: Vec<Prepared> = self.database.fetch(PREPARED, values![tenant]).await?;
         gathered.add("prepared_outputs", prepared.into_iter().map(|one| one.0))?;
+        let successes = self.database.fetch(LAST_SUCCESSES, values![tenant]);
+        let successes: Vec<Succeeded> = successes.await?;
+        gathered.add("last_successes", successes.into_iter().map(|one| one.0))?;
         let named = values![tenant, format!("%{tenant}%"), MAX_AUDIT_ENTRIES];
         let entries: Vec<Audited> = self.database.fetch(AUDIT_LOG, named).await?;
         let entries = entries.into_iter().map(|entry| entry.0);

@@ -43,6 +43,9 @@ const PREPARED: &str =
 const REMOVE_PREPARED: &str =
     "DELETE FROM @prepared_outputs WHERE job_id = $1 AND occurrence = $2 AND tenant_id = $3";
 
+/// Found by the front of their key.
+pub(crate) const REMOVE_SUCCESSES: &str = "DELETE FROM @last_successes WHERE tenant_id = $1";
+
 const ERASED_PREFERENCES: &str = "SELECT hash FROM @erased_preferences";
 
 const LAST_RUN: &str = "SELECT coalesce(max(n.run), 0) FROM @runs n";
@@ -88,6 +91,9 @@ impl Erasure<'_> {
             }
             transaction.commit().await?;
         }
+        // The last: until now the removal of old results may have kept one.
+        let successes = database.execute(REMOVE_SUCCESSES, values![&tenant]);
+        self.erased.others += successes.await?;
         Ok(())
     }
 

@@ -234,7 +234,7 @@ async fn what_is_removed_is_found_by_an_index_however_much_stays() {
         (BATCHES, "batches_of_run (run=?)"),
         (
             crate::previous::REMOVED,
-            "l USING PRIMARY KEY (job_id=? AND tenant_id=?)",
+            "l USING PRIMARY KEY (tenant_id=? AND job_id=?)",
         ),
         (
             crate::retention::REMOVE_AUDIT_LOG,
@@ -345,6 +345,10 @@ async fn what_is_erased_is_found_without_looking_through_all_that_is_stored() {
         ),
         (rows::REMOVE_SKIPPED, "skipped_items_of_tenant (tenant_id=?"),
         (rows::REMOVE_LETTERS, "dead_letters_of_tenant (tenant_id=?"),
+        (
+            rows::REMOVE_SUCCESSES,
+            "last_successes USING PRIMARY KEY (tenant_id=?)",
+        ),
         (rows::REFERRED, "r USING PRIMARY KEY (run>? AND run<?)"),
     ] {
         let steps = plan(&store, sql).await;

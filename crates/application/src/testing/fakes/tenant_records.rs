@@ -62,6 +62,15 @@ impl TenantRecords for FakeStore {
         export
             .0
             .insert("prepared_outputs".to_owned(), prepared.collect());
+        let successes = tables.last_successes.iter();
+        let successes = successes.filter(|((_, id), _)| *id == item_id);
+        let successes = successes.map(|((job_id, _), last)| {
+            json!({"job_id": job_id, "occurrence": last.occurrence.to_string(), "scheduled_at": last.scheduled_at,
+                "finished_at": last.finished_at})
+        });
+        export
+            .0
+            .insert("last_successes".to_owned(), successes.collect());
         Ok(export)
     }
 }
@@ -93,6 +102,7 @@ impl Tables {
         self.runs.retain(|key, _| is_other(key));
         self.kept.retain(|key, _| is_other(key));
         self.prepared.retain(|key, _| is_other(key));
+        self.last_successes.retain(|(_, id), _| id != item_id);
         self.skipped.retain(|(_, id), _| id != item_id);
         let letters = self.dead_letters.len();
         self.dead_letters
