@@ -237,7 +237,8 @@ async fn tables(store: &Store) -> Vec<(String, String)> {
 async fn nothing_is_left_of_a_tenant_who_was_erased(store: Store) {
     let now = "2026-11-27T12:00:00Z".parse().unwrap();
     store_canaries(&store, now).await;
-    let of_removed = "INSERT INTO @last_successes (job_id, tenant_id, occurrence, scheduled_at, finished_at)
+    let of_removed =
+        "INSERT INTO @last_successes (job_id, tenant_id, occurrence, scheduled_at, finished_at)
          VALUES ('succeeded', $1, '2026-01-01', 1, 2)";
     let of_removed = store.database.execute(of_removed, values![&item()]);
     of_removed.await.unwrap();
