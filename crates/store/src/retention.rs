@@ -66,6 +66,15 @@ const IS_OVER: &str = concat!(
 const MARK: &str = "INSERT INTO @removed_results AS m (job_id, to_date) VALUES ($1, $2)
      ON CONFLICT (job_id) DO UPDATE SET to_date = excluded.to_date WHERE @bytes(m.to_date) < @bytes(excluded.to_date)";
 
+/// Deliveries of the batches of a run that are over. They go before its results: made again later, they would deliver what is left.
+pub(crate) const REMOVE_DELIVERIES: &str =
+    "DELETE FROM @deliveries WHERE state || '' <> 'open' AND id IN (SELECT d.id FROM @batches b CROSS JOIN @deliveries d
+         WHERE b.run = $1 AND d.batch_id = b.batch_id LIMIT $2)";
+
+/// Whether deliveries of a run are left: an operator has just had one made again.
+const DELIVERS: &str = "SELECT EXISTS (SELECT 1 FROM @batches b CROSS JOIN @deliveries d
+         WHERE b.run = $1 AND d.batch_id = b.batch_id)";
+
 /// The next results of a run: how many, and the last of them.
 pub(crate) const SLICE: &str = "SELECT count(*), max(s.tenant_id) FROM (
          SELECT r.tenant_id FROM @results r WHERE r.run = $1 AND r.tenant_id > $2 ORDER BY r.tenant_id LIMIT $3) s";
@@ -101,7 +110,6 @@ const REMOVE_CHUNKS: &str = "DELETE FROM @chunks WHERE @in_integers(chunk, $1)";
 pub(crate) const BATCHES: &str = "SELECT b.batch_id FROM @batches b WHERE b.run = $1
        AND NOT EXISTS (SELECT 1 FROM @chunks c WHERE c.batch_id = b.batch_id)";
 
-const REMOVE_DELIVERIES: &str = "DELETE FROM @deliveries WHERE @in_texts(batch_id, $1)";
 const REMOVE_COUNTS: &str = "DELETE FROM @replayed_letters WHERE @in_texts(batch_id, $1)";
 const REMOVE_BATCHES: &str = "DELETE FROM @batches WHERE @in_texts(batch_id, $1)";
 
@@ -242,6 +250,7 @@ struct Target {
 /// What of a run is removed next.
 #[derive(Debug, Clone)]
 enum Step {
+    Deliveries,
     /// Results behind this tenant.
     Results(String),
     Letters,
@@ -455,7 +464,7 @@ impl Store {
                 prepares: last_due == 0,
                 removes: round.removes,
                 ended_before,
-                step: Step::Results(String::new()),
+                step: Step::Deliveries,
             }));
         }
     }
@@ -550,6 +559,20 @@ impl Target {
         removed: &mut Removed,
     ) -> Result<i64, StoreError> {
         match self.step.clone() {
+            Step::Deliveries => {
+                let deliveries = values![self.run, left];
+                let deliveries = connection.execute(REMOVE_DELIVERIES, deliveries).await? as i64;
+                removed.add(RemovedKind::Deliveries, deliveries.unsigned_abs());
+                if deliveries < left {
+                    let delivers = connection.fetch_one(DELIVERS, values![self.run]).await?;
+                    self.step = if delivers {
+                        Step::Over
+                    } else {
+                        Step::Results(String::new())
+                    };
+                }
+                Ok(deliveries)
+            }
             Step::Results(after) => self.remove_results(connection, &after, left, removed).await,
             Step::Letters => {
                 let letters = values![self.run, left];
@@ -675,8 +698,6 @@ impl Target {
             return Ok(0);
         }
         let ids = || values![Value::Texts(batches.clone())];
-        let deliveries = connection.execute(REMOVE_DELIVERIES, ids()).await?;
-        removed.add(RemovedKind::Deliveries, deliveries);
         connection.execute(REMOVE_COUNTS, ids()).await?;
         let rows = connection.execute(REMOVE_BATCHES, ids()).await?;
         removed.add(RemovedKind::Batches, rows);

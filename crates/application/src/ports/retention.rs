@@ -2,7 +2,8 @@
 //!
 //! A run is removed as a whole or not at all: when the last of its batches fell due longer ago than its job keeps it, all of them are
 //! over, and what they deliver has been delivered or given up. Results that are kept the shorter time go first; batches, chunks and
-//! counts of failures stay as long as the failures. What may still be asked of a run that was removed is kept: the last date of
+//! counts of failures stay as long as the failures. Deliveries go before the first of them: made again, they would deliver what is
+//! left as if it were all. What may still be asked of a run that was removed is kept: the last date of
 //! such a run ([`Retention::removed_to`]), after which it is not known who ran, and the last success of each item, which
 //! [`BatchStore::previous`](super::BatchStore::previous) still finds.
 //!

@@ -271,7 +271,8 @@ impl Tables {
         };
         self.batches.insert(batch.batch_id, row);
         for target in &batch.deliver_to {
-            let id = self.deliveries.len() as i64 + 1;
+            let last = self.deliveries.iter().map(|row| row.id).max();
+            let id = last.unwrap_or_default() + 1;
             self.deliveries.push(DeliveryRow::new(id, batch, target));
         }
         for (place, chunk) in batch.chunks.iter().enumerate() {

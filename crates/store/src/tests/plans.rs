@@ -214,7 +214,8 @@ async fn items_are_looked_up_one_by_one_however_many_results_a_run_has() {
 #[tokio::test]
 async fn what_is_removed_is_found_by_an_index_however_much_stays() {
     use crate::retention::{
-        BATCHES, CHUNKS, COUNTS, NEXT_RUN, REMEMBER, REMOVE_LETTERS, REMOVE_RESULTS, SLICE,
+        BATCHES, CHUNKS, COUNTS, NEXT_RUN, REMEMBER, REMOVE_DELIVERIES, REMOVE_LETTERS,
+        REMOVE_RESULTS, SLICE,
     };
     let (_folder, store) = in_file().await;
     let of_run = "(run=? AND tenant_id>? AND tenant_id<?)";
@@ -225,6 +226,7 @@ async fn what_is_removed_is_found_by_an_index_however_much_stays() {
         (NEXT_RUN, "deliveries_of_batch (batch_id=?)"),
         (COUNTS, to_clear),
         (COUNTS, "batches_of_run (run=?)"),
+        (REMOVE_DELIVERIES, "deliveries_of_batch (batch_id=?)"),
         (SLICE, "(run=? AND tenant_id>?)"),
         (REMEMBER, of_run),
         (REMOVE_RESULTS, of_run),

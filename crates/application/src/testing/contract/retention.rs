@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{at, batch, claim, commit, counts, firing, job, outcomes, result};
 use crate::ports::{
     AuditEntry, AuditFilter, BatchReader, BatchStore, DeadLetterFilter, Deliveries, OperatorStore,
-    Page, RemovedKind, Retention, RetentionPolicy, WorkQueue,
+    Page, Redelivery, RemovedKind, Retention, RetentionPolicy, WorkQueue,
 };
 
 /// Checks the retention of an empty store, which `reader` reads, too.
@@ -34,8 +34,16 @@ pub async fn retention<S: WorkQueue + BatchStore + OperatorStore + Deliveries>(
         let id = ItemId::new(id);
         id.expect("valid")
     });
-    let mixed = daily("2026-08-01", &[&ann, &bob, &eve]);
+    let mixed = NewBatch {
+        deliver_to: vec![Delivery::File("given-up.ndjson".into())],
+        ..daily("2026-08-01", &[&ann, &bob, &eve])
+    };
     run(store, 1, &mixed, &[Succeeded, Failed, NothingToDo]).await;
+    let lease = TimeDelta::minutes(1);
+    let given_up = Deliveries::take(store, mixed.scheduled_at, lease, &[]).await;
+    let given_up = given_up.expect(works).expect("it is due");
+    let noted = Deliveries::postpone(store, &given_up, None, "no such folder").await;
+    assert!(noted.expect(works));
     let delivered = NewBatch {
         deliver_to: vec![Delivery::File("out.ndjson".into())],
         ..daily("2026-08-02", &[&eve])
@@ -110,6 +118,13 @@ pub async fn retention<S: WorkQueue + BatchStore + OperatorStore + Deliveries>(
     assert!(results[0].bytes > 0);
     removed.by_a_pass(retention, &policy, now).await;
     assert_eq!(removed.0[&RemovedKind::Results], 2);
+    let again = Redelivery {
+        id: given_up.id,
+        target: given_up.target.clone(),
+        from_start: true,
+    };
+    let again = store.deliver_again(&[again], at(now), at(now)).await;
+    assert_eq!(again.expect(works), 0, "what is left is not all of it");
     assert_eq!(removed_to().await, date("2026-08-01"));
     let left = outcomes(reader, mixed.batch_id).await;
     assert_eq!(left, [(bob.clone(), Failed)]);

@@ -157,6 +157,14 @@ impl Tables {
         most: usize,
         removed: &mut BTreeMap<RemovedKind, u64>,
     ) -> usize {
+        let deliveries = self.deliveries.len();
+        self.deliveries
+            .retain(|row| !run.batches.contains(&row.batch_id));
+        add(
+            removed,
+            RemovedKind::Deliveries,
+            deliveries - self.deliveries.len(),
+        );
         let is_of_run = |(job_id, _, occurrence): &RunKey| {
             *job_id == run.job_id && *occurrence == run.occurrence
         };
@@ -217,7 +225,6 @@ impl Tables {
             RemovedKind::SkippedItems,
             skipped - self.skipped.len(),
         );
-        self.deliveries.retain(|row| !of_run(&row.batch_id));
         self.kept.retain(|(job_id, _, occurrence), _| {
             *job_id != run.job_id || *occurrence != run.occurrence
         });
