@@ -15,6 +15,10 @@ use tracing::{info, warn};
 const INTERVAL: Duration = Duration::from_hours(1);
 /// How soon to try again after the store has failed.
 const RETRY_AFTER: Duration = Duration::from_mins(10);
+/// By so much at least the clock is set, and not slewed. Whether it was wrong before or is wrong now is not known.
+const CLOCK_STEP: TimeDelta = TimeDelta::days(1);
+/// For so long nothing is removed after it: time to set it right.
+const AFTER_CLOCK_STEP: Duration = Duration::from_hours(24);
 /// How often a process that is not the leader looks whether it is.
 const LEADER_POLL_INTERVAL: Duration = Duration::from_secs(15);
 /// How long a portion should keep others from writing: less than half of 50 ms, as the next one may take longer than the last.
@@ -71,8 +75,9 @@ impl RetentionService {
 
     async fn keep_removing(self) {
         let mut is_announced = false;
+        let mut ticking = Ticking::new(self.clock.now());
         loop {
-            let wait = self.take_turn(&mut is_announced).await;
+            let wait = self.take_turn(&mut is_announced, &mut ticking).await;
             let wait = wait.unwrap_or_else(|error| {
                 warn!(%error, "Failed to remove what was kept long enough, retrying in 10 min: {error}");
                 RETRY_AFTER
@@ -86,11 +91,25 @@ impl RetentionService {
     }
 
     /// Goes over the store, if it is time. Returns when to do so again.
-    async fn take_turn(&self, is_announced: &mut bool) -> Result<Duration, StoreError> {
+    async fn take_turn(
+        &self,
+        is_announced: &mut bool,
+        ticking: &mut Ticking,
+    ) -> Result<Duration, StoreError> {
+        let now = self.clock.now();
+        if let Some(step) = ticking.step_until(now) {
+            let hours = step.num_hours();
+            warn!(
+                hours, %now,
+                "The clock was set by {hours} hours, to {now}: no old results are removed for 24 hours"
+            );
+        }
+        if let Some(left) = ticking.left() {
+            return Ok(left);
+        }
         if !self.status.get().leads {
             return Ok(LEADER_POLL_INTERVAL);
         }
-        let now = self.clock.now();
         let begins_at = self.retention.begins_at().await?;
         if let Some(begins_at) = begins_at.filter(|begins_at| *begins_at > now) {
             if !*is_announced {
@@ -100,7 +119,7 @@ impl RetentionService {
             let left = (begins_at - now).to_std().unwrap_or_default();
             return Ok(left.min(INTERVAL));
         }
-        let removed = self.pass().await?;
+        let removed = self.pass(ticking).await?;
         if removed > 0 {
             info!(
                 rows = removed,
@@ -130,13 +149,16 @@ impl RetentionService {
         Ok(())
     }
 
-    /// Goes over the store once. Returns the number of rows that have been removed.
-    async fn pass(&self) -> Result<u64, StoreError> {
+    /// Goes over the store once, or until the clock is set. Returns the number of rows that have been removed.
+    async fn pass(&self, ticking: &Ticking) -> Result<u64, StoreError> {
         let (mut rows, mut removed) = (FIRST_ROWS, 0);
         let mut goes_on_until = Instant::now();
         while self.status.get().leads {
             self.wait_for_quiet(&mut goes_on_until).await?;
             let now = self.clock.now();
+            if ticking.is_off(now) {
+                break;
+            }
             let portion = self.retention.remove(&self.policy(), rows, now).await?;
             let of_portion: u64 = portion.rows.values().sum();
             if of_portion > 0 {
@@ -179,6 +201,54 @@ impl RetentionService {
             return Ok(true);
         }
         self.retention.is_busy(now - BUSY_FOR).await
+    }
+}
+
+/// The clock, beside time that passes evenly: what is old enough is judged by it, and cannot be brought back.
+struct Ticking {
+    /// What it showed once, and when that was.
+    showed: (DateTime<Utc>, Instant),
+    /// Until when nothing is removed.
+    rests_until: Instant,
+}
+
+impl Ticking {
+    fn new(now: DateTime<Utc>) -> Self {
+        let at = Instant::now();
+        Self {
+            showed: (now, at),
+            rests_until: at,
+        }
+    }
+
+    /// By how much it was set.
+    fn off(&self, now: DateTime<Utc>) -> TimeDelta {
+        let (showed, at) = self.showed;
+        let passed = TimeDelta::from_std(at.elapsed()).unwrap_or_default();
+        now - showed - passed
+    }
+
+    fn is_off(&self, now: DateTime<Utc>) -> bool {
+        self.off(now).abs() >= CLOCK_STEP
+    }
+
+    /// By how much it was set, if it was since it was asked for last.
+    fn step_until(&mut self, now: DateTime<Utc>) -> Option<TimeDelta> {
+        let off = self.off(now);
+        let was_set = self.is_off(now);
+        let at = Instant::now();
+        self.showed = (now, at);
+        if !was_set {
+            return None;
+        }
+        self.rests_until = at + AFTER_CLOCK_STEP;
+        Some(off)
+    }
+
+    /// How long nothing is removed, at most an hour: it may be set again.
+    fn left(&self) -> Option<Duration> {
+        let left = self.rests_until.duration_since(Instant::now());
+        Some(left.min(INTERVAL)).filter(|left| !left.is_zero())
     }
 }
 
@@ -236,6 +306,18 @@ mod tests {
         setup: impl FnOnce(&mut MockRetention),
         answer: impl Fn(u32) -> Result<RemovedPortion, StoreError> + Send + Sync + 'static,
     ) -> u32 {
+        let clock = Arc::new(ManualClock::starting_at("2026-03-01T09:00:00Z"));
+        portions_by(clock, length, leads, setup, answer).await
+    }
+
+    /// The same, with a clock that may be set.
+    async fn portions_by(
+        clock: Arc<ManualClock>,
+        length: Duration,
+        leads: bool,
+        setup: impl FnOnce(&mut MockRetention),
+        answer: impl Fn(u32) -> Result<RemovedPortion, StoreError> + Send + Sync + 'static,
+    ) -> u32 {
         let asked: Arc<AtomicU32> = Arc::default();
         let mut retention = MockRetention::new();
         setup(&mut retention);
@@ -248,12 +330,11 @@ mod tests {
             leads,
             ..SchedulerStatus::default()
         });
-        let clock = ManualClock::starting_at("2026-03-01T09:00:00Z");
         let service = RetentionService::new(
             Arc::new(retention),
             Jobs::from(BatchConfig::default()),
             status,
-            Arc::new(clock),
+            clock,
         );
         let stop = CancellationToken::new();
         let running = service.run(stop.clone());
@@ -317,6 +398,45 @@ mod tests {
             asked, 1,
             "a store that is always busy is not left alone for ever"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_removed_for_a_day_after_the_clock_was_set() {
+        for days in [3_650, -2] {
+            let clock = Arc::new(ManualClock::starting_at("2026-03-01T09:00:00Z"));
+            let set = clock.clone();
+            // In the middle of a pass, which then ends.
+            let answer = move |number: u32| {
+                if number == 2 {
+                    set.step(TimeDelta::days(days));
+                }
+                Ok(portion(number > 5))
+            };
+            let length = Duration::from_hours(24);
+            let asked = portions_by(clock, length, true, quiet, answer).await;
+            assert_eq!(asked, 2, "{days} days");
+        }
+        let clock = Arc::new(ManualClock::starting_at("2026-03-01T09:00:00Z"));
+        let set = clock.clone();
+        let answer = move |number: u32| {
+            if number == 2 {
+                set.step(TimeDelta::hours(23));
+            }
+            Ok(portion(number > 5))
+        };
+        let (hour, day) = (Duration::from_hours(1), Duration::from_hours(24));
+        let asked = portions_by(clock, hour / 2, true, quiet, answer).await;
+        assert_eq!(asked, 6, "less is no step");
+        let clock = Arc::new(ManualClock::starting_at("2026-03-01T09:00:00Z"));
+        let set = clock.clone();
+        let answer = move |number: u32| {
+            if number == 1 {
+                set.step(TimeDelta::days(10));
+            }
+            Ok(portion(true))
+        };
+        let asked = portions_by(clock, day + hour * 3 / 2, true, quiet, answer).await;
+        assert_eq!(asked, 2, "it goes on after a day");
     }
 
     #[tokio::test(start_paused = true)]
