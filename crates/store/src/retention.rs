@@ -75,9 +75,11 @@ pub(crate) const REMOVE_DELIVERIES: &str =
 const DELIVERS: &str = "SELECT EXISTS (SELECT 1 FROM @batches b CROSS JOIN @deliveries d
          WHERE b.run = $1 AND d.batch_id = b.batch_id)";
 
-/// The next results of a run: how many, and the last of them.
-pub(crate) const SLICE: &str = "SELECT count(*), max(s.tenant_id) FROM (
-         SELECT r.tenant_id FROM @results r WHERE r.run = $1 AND r.tenant_id > $2 ORDER BY r.tenant_id LIMIT $3) s";
+/// The next results of a run, and what each costs: as much as a small one for itself and for each page of a large output, which is
+/// freed, too. The sizes are known without reading them.
+pub(crate) const SLICE: &str = "SELECT r.tenant_id,
+         CAST(1 + (coalesce(octet_length(r.output), 0) + coalesce(octet_length(r.error), 0)) / 2000 AS BIGINT)
+     FROM @results r WHERE r.run = $1 AND r.tenant_id > $2 ORDER BY r.tenant_id LIMIT $3";
 
 /// Keeps the last success of items whose results are removed.
 pub(crate) const REMEMBER: &str =
@@ -620,8 +622,18 @@ impl Target {
         left: i64,
         removed: &mut Removed,
     ) -> Result<i64, StoreError> {
-        let slice = connection.fetch_one(SLICE, values![self.run, after, left]);
-        let (count, last): (i64, Option<String>) = slice.await?;
+        let slice = connection.fetch(SLICE, values![self.run, after, left]);
+        let slice: Vec<(String, i64)> = slice.await?;
+        let is_end = (slice.len() as i64) < left;
+        let (mut cost, mut is_cut, mut last) = (0, false, None);
+        for (tenant, size) in slice {
+            is_cut = cost > 0 && cost + size > left;
+            if is_cut {
+                break;
+            }
+            cost += size;
+            last = Some(tenant);
+        }
         if let Some(last) = last {
             if self.removes != Removes::Failures && !self.prepares {
                 let slice = values![self.run, after, &*last, &*self.job, &*self.occurrence];
@@ -637,13 +649,16 @@ impl Target {
             removed.add(RemovedKind::Results, connection.execute(&sql, slice).await?);
             self.step = Step::Results(last);
         }
-        if count < left {
+        if is_cut {
+            return Ok(left);
+        }
+        if is_end {
             self.step = match self.removes {
                 Removes::Successes => Step::Chunks,
                 Removes::All | Removes::Failures => Step::Letters,
             };
         }
-        Ok(count)
+        Ok(cost)
     }
 
     async fn remove_chunks(

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
     ports::{
-        BatchReader, BatchStore, Clock, Page, ResultFilter, Retention, RetentionPolicy,
-        SystemClock, WorkQueue,
+        BatchReader, BatchStore, Clock, Page, RemovedKind, ResultFilter, Retention,
+        RetentionPolicy, SystemClock, WorkQueue,
     },
     testing::contract,
 };
@@ -203,6 +203,34 @@ pub(super) async fn of_any_runs_stays_what_is_kept_longer(store: Store) {
             .unwrap();
         assert_eq!(count, Some(left as i64), "{table}");
     }
+}
+
+/// What is freed of a large output takes as long as many small rows.
+#[tokio::test]
+async fn a_portion_has_few_results_that_are_large() {
+    let (_folder, store) = super::in_file().await;
+    let due: DateTime<Utc> = "2026-01-01T12:00:00Z".parse().unwrap();
+    let batch = batch("a", due, &items(0..5), 5);
+    let chunk = &batch.chunks[0];
+    store
+        .enqueue(firing(vec![batch.clone()]), due)
+        .await
+        .unwrap();
+    let claimant = claimant();
+    store.claim(chunk, claimant, due).await.unwrap();
+    let large = json!("x".repeat(100_000));
+    let ended = chunk.items.iter();
+    let ended: Vec<ItemResult> = ended
+        .map(|item| succeeded(item, large.clone(), due))
+        .collect();
+    let committed = store.commit(chunk, claimant.token, &ended).await.unwrap();
+    assert_eq!(committed.taken, 5);
+    let (now, mut results) = (due + TimeDelta::days(40), Vec::new());
+    for rows in [150, 150, 10] {
+        let portion = store.remove(&policy(), rows, now).await.unwrap();
+        results.push(portion.rows[&RemovedKind::Results]);
+    }
+    assert_eq!(results, [2, 2, 1], "one goes however few rows are wanted");
 }
 
 /// A store that was used before this version gets a day in which to keep more.
