@@ -108,9 +108,10 @@ const REMOVE_SKIPPED: &str = "DELETE FROM @skipped_items WHERE @in_integers(chun
 const REMOVE_MESSAGES: &str = "DELETE FROM @chunk_messages WHERE @in_integers(chunk, $1)";
 const REMOVE_CHUNKS: &str = "DELETE FROM @chunks WHERE @in_integers(chunk, $1)";
 
-/// Batches of a run that have no chunks left.
+/// Batches of a run that have no chunks left, and no dead letters that somebody has just settled.
 pub(crate) const BATCHES: &str = "SELECT b.batch_id FROM @batches b WHERE b.run = $1
-       AND NOT EXISTS (SELECT 1 FROM @chunks c WHERE c.batch_id = b.batch_id)";
+       AND NOT EXISTS (SELECT 1 FROM @chunks c WHERE c.batch_id = b.batch_id)
+       AND NOT EXISTS (SELECT 1 FROM @dead_letters d WHERE d.batch_id = b.batch_id)";
 
 const REMOVE_COUNTS: &str = "DELETE FROM @replayed_letters WHERE @in_texts(batch_id, $1)";
 const REMOVE_BATCHES: &str = "DELETE FROM @batches WHERE @in_texts(batch_id, $1)";
