@@ -246,6 +246,8 @@ struct Target {
     /// Whether it only prepares another one.
     prepares: bool,
     removes: Removes,
+    /// How long its job kept runs when it was found.
+    keep: KeepDays,
     ended_before: DateTime<Utc>,
     step: Step,
 }
@@ -390,6 +392,9 @@ impl Store {
         rows: i64,
         now: DateTime<Utc>,
     ) -> Result<RemovedPortion, StoreError> {
+        // The jobs may have been edited since, to keep more.
+        let is_as_found = |target: &Target| target.keep == keep_of(policy, &target.job);
+        pass.target = pass.target.take().filter(is_as_found);
         if pass.target.is_none() && pass.others.is_none() {
             pass.target = self.next_run(pass, policy, now).await?;
         }
@@ -433,7 +438,8 @@ impl Store {
         now: DateTime<Utc>,
     ) -> Result<Option<Target>, StoreError> {
         loop {
-            let rounds = Round::of(keep_of(policy, &pass.job));
+            let keep = keep_of(policy, &pass.job);
+            let rounds = Round::of(keep);
             let round = rounds.get(pass.round).filter(|_| !pass.job.is_empty());
             let Some(round) = round else {
                 let next = self.database.fetch_optional(NEXT_JOB, values![&*pass.job]);
@@ -466,6 +472,7 @@ impl Store {
                 occurrence,
                 prepares: last_due == 0,
                 removes: round.removes,
+                keep,
                 ended_before,
                 step: Step::Deliveries,
             }));

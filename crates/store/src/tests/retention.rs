@@ -205,12 +205,14 @@ pub(super) async fn of_any_runs_stays_what_is_kept_longer(store: Store) {
     }
 }
 
-/// What is freed of a large output takes as long as many small rows.
-#[tokio::test]
-async fn a_portion_has_few_results_that_are_large() {
-    let (_folder, store) = super::in_file().await;
-    let due: DateTime<Utc> = "2026-01-01T12:00:00Z".parse().unwrap();
-    let batch = batch("a", due, &items(0..5), 5);
+/// The job `a` has succeeded for some items, with this output.
+async fn succeeded_with(
+    store: &Store,
+    output: &serde_json::Value,
+    due: DateTime<Utc>,
+    count: usize,
+) {
+    let batch = batch("a", due, &items(0..count), count);
     let chunk = &batch.chunks[0];
     store
         .enqueue(firing(vec![batch.clone()]), due)
@@ -218,13 +220,35 @@ async fn a_portion_has_few_results_that_are_large() {
         .unwrap();
     let claimant = claimant();
     store.claim(chunk, claimant, due).await.unwrap();
-    let large = json!("x".repeat(100_000));
     let ended = chunk.items.iter();
     let ended: Vec<ItemResult> = ended
-        .map(|item| succeeded(item, large.clone(), due))
+        .map(|item| succeeded(item, output.clone(), due))
         .collect();
     let committed = store.commit(chunk, claimant.token, &ended).await.unwrap();
-    assert_eq!(committed.taken, 5);
+    assert_eq!(committed.taken, count);
+}
+
+#[tokio::test]
+async fn a_job_that_is_edited_to_keep_more_keeps_what_is_left() {
+    let (_folder, store) = super::in_file().await;
+    let due: DateTime<Utc> = "2026-01-01T12:00:00Z".parse().unwrap();
+    succeeded_with(&store, &json!("ok"), due, 5).await;
+    let now = due + TimeDelta::days(40);
+    let portion = store.remove(&policy(), 2, now).await.unwrap();
+    assert_eq!(portion.rows, [(RemovedKind::Results, 2)].into());
+    let longer = RetentionPolicy::default();
+    let portion = store.remove(&longer, 2, now).await.unwrap();
+    assert!(portion.rows.is_empty(), "{portion:?}");
+    let removable = store.removable(&policy(), now).await.unwrap();
+    assert!(!removable.is_empty(), "three are left");
+}
+
+/// What is freed of a large output takes as long as many small rows.
+#[tokio::test]
+async fn a_portion_has_few_results_that_are_large() {
+    let (_folder, store) = super::in_file().await;
+    let due: DateTime<Utc> = "2026-01-01T12:00:00Z".parse().unwrap();
+    succeeded_with(&store, &json!("x".repeat(100_000)), due, 5).await;
     let (now, mut results) = (due + TimeDelta::days(40), Vec::new());
     for rows in [150, 150, 10] {
         let portion = store.remove(&policy(), rows, now).await.unwrap();
