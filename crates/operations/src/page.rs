@@ -269,7 +269,8 @@ fn job_of(job: &str) -> Result<Option<JobId>, Problem> {
 struct ReplicasPage {
     visitor: Visitor,
     replicas: Replicas,
-    retention: RetentionReport,
+    /// `None`: an open page is read again, which keeps what it shows.
+    retention: Option<RetentionReport>,
     alerts: Alerts,
 }
 
@@ -283,11 +284,21 @@ fn removable(job: &JobRetention) -> String {
     }
 }
 
-async fn replicas(State(app): State<App>, Live(visitor): Live) -> Result<Html<String>, Problem> {
+async fn replicas(
+    State(app): State<App>,
+    Live(visitor): Live,
+    headers: HeaderMap,
+) -> Result<Html<String>, Problem> {
+    // All that is old is counted for it.
+    let retention = if answer::is_read_again(&headers) {
+        None
+    } else {
+        Some(app.operator.retention().await?)
+    };
     render(&ReplicasPage {
         visitor,
         replicas: app.operator.replicas().await?,
-        retention: app.operator.retention().await?,
+        retention,
         alerts: app.alerts(&alerts::NEWEST).await?,
     })
 }

@@ -317,10 +317,15 @@ fn cookie(value: &str, age: u32) -> String {
 /// Header of the script that reads an open page again: it does not show what was done.
 const REFRESH: &str = "punctual-refresh";
 
+/// Whether an open page is read again, for its live parts.
+pub(super) fn is_read_again(headers: &HeaderMap) -> bool {
+    headers.contains_key(REFRESH)
+}
+
 /// Forgets what a page has said.
 pub(super) async fn say_once(request: Request, next: Next) -> Response {
     let headers = request.headers();
-    let is_read = request.method() == Method::GET && !headers.contains_key(REFRESH);
+    let is_read = request.method() == Method::GET && !is_read_again(headers);
     let says = is_read && COOKIE.token(headers).is_some();
     let mut response = next.run(request).await;
     let content_type = response.headers().get(header::CONTENT_TYPE);

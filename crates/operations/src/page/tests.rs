@@ -687,6 +687,24 @@ async fn all_deliveries_of_a_job_are_made_again_after_a_question_with_their_numb
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_would_be_removed_is_counted_only_when_the_page_is_opened() {
+    let store: Arc<FakeStore> = Arc::default();
+    let mut visit = Visit::of(operator(&store), store);
+    visit.open("/replicas").await.has("Kept in the store");
+    let request = Request::builder()
+        .uri("/replicas")
+        .header(header::HOST, "localhost")
+        .header("punctual-refresh", "1")
+        .extension(ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 9))))
+        .body(Body::empty());
+    let Ok(response) = visit.router.clone().oneshot(request.unwrap()).await;
+    let page = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+    let page = String::from_utf8(page.to_vec()).unwrap();
+    assert!(page.contains("id=\"working\" data-live"), "{page}");
+    assert!(!page.contains("Kept in the store"), "{page}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_live_parts_show_changes_the_hash_of_their_pages() {
     let store: Arc<FakeStore> = Arc::default();
     let operator = operator(&store);
