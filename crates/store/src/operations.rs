@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How long a request under an idempotency key is remembered.
-const REQUEST_TTL: TimeDelta = TimeDelta::hours(24);
+pub(crate) const REQUEST_TTL: TimeDelta = TimeDelta::hours(24);
 
 /// A failed item that was replayed counts as its replay ended; one that the replay skipped is still one that failed. While a batch is
 /// not over, its chunks say how its items ended. The job is an expression, so that batches are found by when they fell due.

@@ -17,13 +17,12 @@ use tokio::time::Instant;
 use crate::{
     Store,
     driver::{Connection, FromRow, Row, Value, values},
+    operations::REQUEST_TTL,
     prepared_outputs::{KEPT_FOR, REMOVE_OLD},
     previous::MAX_AGE,
     results::USE_PERIOD,
 };
 
-/// How long a request under an idempotency key is remembered.
-const REQUEST_TTL: TimeDelta = TimeDelta::hours(24);
 /// A chunk or a batch, with what belongs to it, costs as much as so many results.
 const COST: i64 = 20;
 /// Estimated sizes in bytes.
