@@ -426,7 +426,7 @@ mod tests {
         };
         let (hour, day) = (Duration::from_hours(1), Duration::from_hours(24));
         let asked = portions_by(clock, hour / 2, true, quiet, answer).await;
-        assert_eq!(asked, 6, "less is no step");
+        assert_eq!(asked, 6, "a smaller step does not count");
         let clock = Arc::new(ManualClock::starting_at("2026-03-01T09:00:00Z"));
         let set = clock.clone();
         let answer = move |number: u32| {
