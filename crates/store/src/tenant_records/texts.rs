@@ -1,8 +1,9 @@
-//! Takes the name of a tenant out of texts that are kept: the audit log, the reasons of deliveries and pauses, and the answers to requests
-//! under idempotency keys.
+//! Takes the name of a tenant out of texts that are kept: the audit log, the reasons of deliveries and pauses, the answers to requests
+//! under idempotency keys, and alerts, which quote the reasons of failures.
 
 use punctual_application::ports::StoreError;
 use punctual_domain::ItemId;
+use serde_json::Value as Json;
 
 use super::{Erasure, ROWS_PER_PORTION};
 use crate::driver::values;
@@ -32,6 +33,17 @@ const KEEP_ANSWER: &str = "UPDATE @requests SET answer = $2 WHERE id = $1";
 
 const REMOVE_REQUEST: &str = "DELETE FROM @requests WHERE id = $1";
 
+const ALERTS: &str = "SELECT finding, body FROM @alerts WHERE body LIKE $1";
+
+const KEEP_ALERT: &str = "UPDATE @alerts SET body = $2 WHERE finding = $1";
+
+const ALERT_MESSAGES: &str = "SELECT id, body FROM @alert_messages WHERE body LIKE $1";
+
+const KEEP_ALERT_MESSAGE: &str = "UPDATE @alert_messages SET body = $2 WHERE id = $1";
+
+/// Who has read the alerts before reads them again, and does not write the name back.
+const REVISE_ALERTS: &str = "UPDATE @alert_revision SET revision = revision + 1";
+
 /// A text with `erased tenant` in place of the id, where it stands as a word: neither within another id nor as a part of one.
 /// `None`: it does not name the tenant.
 pub(super) fn without(text: &str, tenant: &ItemId) -> Option<String> {
@@ -52,10 +64,34 @@ pub(super) fn without(text: &str, tenant: &ItemId) -> Option<String> {
     is_changed.then_some(left)
 }
 
+/// A JSON document with `erased tenant` in place of the id in its texts. `None`: it does not name the tenant, or cannot be read.
+fn without_in_json(document: &str, tenant: &ItemId) -> Option<String> {
+    let mut document: Json = serde_json::from_str(document).ok()?;
+    replace(&mut document, tenant).then(|| document.to_string())
+}
+
+/// Whether anything is replaced.
+fn replace(json: &mut Json, tenant: &ItemId) -> bool {
+    match json {
+        Json::String(text) => {
+            let left = without(text, tenant);
+            left.map(|left| *text = left).is_some()
+        }
+        Json::Array(all) => all
+            .iter_mut()
+            .fold(false, |is_changed, one| replace(one, tenant) | is_changed),
+        Json::Object(fields) => fields
+            .values_mut()
+            .fold(false, |is_changed, one| replace(one, tenant) | is_changed),
+        Json::Null | Json::Bool(_) | Json::Number(_) => false,
+    }
+}
+
 impl Erasure<'_> {
     pub(super) async fn texts(&mut self) -> Result<(), StoreError> {
         self.audit_log().await?;
         self.deliveries().await?;
+        self.alerts().await?;
         let (store, tenant) = (self.store, self.tenant.clone());
         let (database, named) = (&store.database, self.named());
         let pauses: Vec<(String, String)> = database.fetch(PAUSES, values![&*named]).await?;
@@ -113,6 +149,28 @@ impl Erasure<'_> {
         }
     }
 
+    /// At most those of 30 days.
+    async fn alerts(&mut self) -> Result<(), StoreError> {
+        let store = self.store;
+        for (named, keep) in [(ALERTS, KEEP_ALERT), (ALERT_MESSAGES, KEEP_ALERT_MESSAGE)] {
+            let mut transaction = store.database.begin().await?;
+            transaction.execute(REVISE_ALERTS, values![]).await?;
+            let found: Vec<(String, String)> =
+                transaction.fetch(named, values![self.named()]).await?;
+            let mut kept = 0;
+            for (id, body) in found {
+                if let Some(body) = without_in_json(&body, &self.tenant) {
+                    kept += transaction.execute(keep, values![id, body]).await?;
+                }
+            }
+            if kept > 0 {
+                transaction.commit().await?;
+            }
+            self.erased.others += kept;
+        }
+        Ok(())
+    }
+
     async fn deliveries(&mut self) -> Result<(), StoreError> {
         let store = self.store;
         let mut from = 0;
@@ -138,6 +196,17 @@ impl Erasure<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_is_replaced_in_a_document_also_at_the_beginning_of_a_line() {
+        let ann = ItemId::new("ann").unwrap();
+        let document = r#"{"n":1,"of":["anna",{"detail":"failed for:\nann"}]}"#;
+        let left = r#"{"n":1,"of":["anna",{"detail":"failed for:\nerased tenant"}]}"#;
+        assert_eq!(without_in_json(document, &ann).as_deref(), Some(left));
+        for document in [r#"{"of":"anna"}"#, "ann"] {
+            assert_eq!(without_in_json(document, &ann), None);
+        }
+    }
 
     #[test]
     fn only_the_name_itself_is_replaced() {

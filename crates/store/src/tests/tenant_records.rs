@@ -186,6 +186,15 @@ async fn store_canaries(store: &Store, now: DateTime<Utc>) {
         reason: Some("for canary-bird".into()),
     };
     store.record(&entry).await.unwrap();
+    // An alert has said why it failed.
+    let body = json!({"detail": "1 of 3 failed: no address for:\ncanary-bird"}).to_string();
+    for sql in [
+        "INSERT INTO @alerts (finding, body, seen_at) VALUES ('failing/failed', $1, $2)",
+        "INSERT INTO @alert_messages (id, at, pending, body, deliveries) VALUES ('one', $2, 0, $1, '[]')",
+    ] {
+        let alert = values![&*body, now];
+        store.database.execute(sql, alert).await.unwrap();
+    }
     for (scope, key) in [
         ("trigger queued", "canary-bird"),
         ("trigger queued", "other"),
@@ -249,6 +258,8 @@ async fn nothing_is_left_of_a_tenant_who_was_erased(store: Store) {
         .map(|(table, _)| table)
         .collect();
     for table in [
+        "alert_messages",
+        "alerts",
         "audit_log",
         "chunk_messages",
         "chunks",
