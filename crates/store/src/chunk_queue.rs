@@ -208,13 +208,19 @@ impl ChunkQueue for Store {
     /// Without a connection, looking every now and then has to do.
     async fn listen(&self) {
         let heard = |announcement| {
-            if announcement == Announcement::Chunks {
-                self.arrivals.send_replace(());
+            match announcement {
+                Announcement::Preferences => return self.preferences.forget(),
+                Announcement::Chunks => {
+                    self.arrivals.send_replace(());
+                }
+                Announcement::Batches => {}
             }
             self.changes.send_replace(());
         };
         loop {
             let error = self.database.listen(&heard).await;
+            // What is announced meanwhile is not heard.
+            self.preferences.forget();
             warn!(%error, "Failed to listen for new work, polling instead: {error}");
             tokio::time::sleep(LISTEN_RETRY_INTERVAL).await;
         }

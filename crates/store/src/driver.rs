@@ -38,6 +38,8 @@ pub(crate) enum Announcement {
     Chunks,
     /// Batches have ended.
     Batches,
+    /// Preferences that processes know to be stored are removed.
+    Preferences,
 }
 
 /// Opens connections to a database.

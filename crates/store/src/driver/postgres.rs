@@ -121,6 +121,7 @@ fn channel(dialect: &Dialect, announcement: Announcement) -> String {
     match announcement {
         Announcement::Chunks => format!("{of_tables}chunks"),
         Announcement::Batches => format!("{of_tables}batches"),
+        Announcement::Preferences => format!("{of_tables}preferences"),
     }
 }
 
@@ -205,12 +206,17 @@ impl Driver for PostgresDriver {
     async fn listen(&self, heard: &(dyn Fn(Announcement) + Sync)) -> sqlx::Result<Infallible> {
         let chunks = self.channel(Announcement::Chunks);
         let batches = self.channel(Announcement::Batches);
+        let preferences = self.channel(Announcement::Preferences);
         let mut listener = PgListener::connect_with(&self.writer).await?;
-        listener.listen_all([chunks.as_str(), &batches]).await?;
+        let channels = [chunks.as_str(), &batches, &preferences];
+        listener.listen_all(channels).await?;
         loop {
             let notification = listener.recv().await?;
-            heard(if notification.channel() == chunks {
+            let channel = notification.channel();
+            heard(if channel == chunks {
                 Announcement::Chunks
+            } else if channel == preferences {
+                Announcement::Preferences
             } else {
                 Announcement::Batches
             });

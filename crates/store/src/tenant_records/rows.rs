@@ -1,13 +1,13 @@
 //! Erases the rows of a tenant that no chunk counts: what is found by reading is deleted by its key, so that what else is written
 //! waits for no search.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use punctual_application::ports::StoreError;
 use serde_json::json;
 
 use super::{Erasure, ROWS_PER_PORTION, note_preferences};
-use crate::driver::{Value, values};
+use crate::driver::{Announcement, Value, values};
 
 /// Runs whose results one statement looks through.
 const RUNS_PER_LOOK: i64 = 5;
@@ -154,7 +154,8 @@ impl Erasure<'_> {
         let store = self.store;
         let database = &store.database;
         let noted: Vec<Vec<u8>> = database.fetch(ERASED_PREFERENCES, values![]).await?;
-        let noted: HashSet<Vec<u8>> = noted.into_iter().collect();
+        // In order: two erasures remove the same ones, and neither waits for what the other has locked.
+        let noted: BTreeSet<Vec<u8>> = noted.into_iter().collect();
         if noted.is_empty() {
             return Ok(());
         }
@@ -185,8 +186,9 @@ impl Erasure<'_> {
                     .execute(SETTLE_PREFERENCE, values![hex(hash)])
                     .await?;
             }
-            // Before the commit: who stores one of them from then on stores it anew.
+            // Before the commit: who stores one of them from then on stores it anew, other processes once they have heard of it.
             store.preferences.forget();
+            transaction.announce(Announcement::Preferences).await?;
             transaction.commit().await?;
         }
         Ok(())

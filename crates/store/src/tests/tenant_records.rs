@@ -1,7 +1,12 @@
 //! Erasing a tenant, on both databases: the suite of the port, that nothing is left of what was held, and that others neither lose a run
 //! nor have one twice, whenever it comes.
 
-use std::collections::{BTreeMap, BTreeSet};
+#[cfg(feature = "postgres")]
+use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
@@ -17,7 +22,7 @@ use punctual_domain::{
     BatchStatus, Delivery, FailureKind, Fingerprint, ItemId, ItemResult, ItemStatus, NewBatch,
     Progress, PurposeId, TenantId, Waiting,
 };
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 #[cfg(feature = "postgres")]
@@ -59,7 +64,7 @@ fn result(status: ItemStatus, now: DateTime<Utc>) -> ItemResult {
         status,
         failure_kind: (status == ItemStatus::Failed).then_some(FailureKind::Handler),
         attempts: 1,
-        preference: Some(std::sync::Arc::new(json!({"overrides": {"tone": CANARY}}))),
+        preference: Some(Arc::new(json!({"overrides": {"tone": CANARY}}))),
         output: (status == ItemStatus::Succeeded).then(|| json!({"text": CANARY})),
         error: (status != ItemStatus::Succeeded).then(|| format!("no {CANARY}")),
         started_at: now,
@@ -130,7 +135,7 @@ async fn store_canaries(store: &Store, now: DateTime<Utc>) {
         purpose_id: purpose.clone(),
         stage: Stage::Only,
         attempts: Attempts::default(),
-        preference: Some(std::sync::Arc::new(json!({"tone": CANARY}))),
+        preference: Some(Arc::new(json!({"tone": CANARY}))),
         started_at: now,
         since: now,
         waiting,
@@ -531,39 +536,77 @@ async fn two_erasures_at_one_time_leave_neither_tenant(store: Store) {
     assert_eq!(totals, Some((37_i64, 37_i64)));
 }
 
+/// Runs an item with a preference, `number` minutes ago.
+async fn run_with(store: &Store, number: i64, item_id: &ItemId, preference: &Arc<Json>) {
+    let now = SystemClock.now();
+    let one = std::slice::from_ref(item_id);
+    let new = batch("a", now - TimeDelta::minutes(number), one, 10);
+    store.enqueue(firing(vec![new.clone()]), now).await.unwrap();
+    let claimant = claimant();
+    store.claim(&new.chunks[0], claimant, now).await.unwrap();
+    let result = ItemResult {
+        preference: Some(preference.clone()),
+        ..succeeded(item_id, json!(1), now)
+    };
+    let results = [result];
+    let committed = store.commit(&new.chunks[0], claimant.token, &results);
+    assert_eq!(committed.await.unwrap().taken, 1);
+}
+
+async fn contents(store: &Store) -> Vec<String> {
+    let sql = "SELECT content FROM @preferences";
+    store.database.fetch(sql, values![]).await.unwrap()
+}
+
 async fn a_preference_that_others_have_stays(store: Store) {
     let now = SystemClock.now();
-    let shared = std::sync::Arc::new(json!({"tone": "shared"}));
-    let own = std::sync::Arc::new(json!({"tone": "own"}));
-    let mut number = 0;
-    let mut run = async |item_id: &ItemId, preference: &std::sync::Arc<serde_json::Value>| {
-        number += 1;
-        let one = std::slice::from_ref(item_id);
-        let new = batch("a", now - TimeDelta::minutes(number), one, 10);
-        store.enqueue(firing(vec![new.clone()]), now).await.unwrap();
-        let claimant = claimant();
-        store.claim(&new.chunks[0], claimant, now).await.unwrap();
-        let result = ItemResult {
-            preference: Some(preference.clone()),
-            ..succeeded(item_id, json!(1), now)
-        };
-        let results = [result];
-        let committed = store.commit(&new.chunks[0], claimant.token, &results);
-        assert_eq!(committed.await.unwrap().taken, 1);
-    };
+    let shared = Arc::new(json!({"tone": "shared"}));
+    let own = Arc::new(json!({"tone": "own"}));
     let [ann, bob] = ["ann", "bob"].map(|id| ItemId::new(id).unwrap());
-    run(&ann, &shared).await;
-    run(&bob, &shared).await;
-    run(&ann, &own).await;
+    run_with(&store, 1, &ann, &shared).await;
+    run_with(&store, 2, &bob, &shared).await;
+    run_with(&store, 3, &ann, &own).await;
     let tenant = TenantId::new("ann").unwrap();
     store.erase(&tenant, now).await.unwrap();
-    let sql = "SELECT content FROM @preferences";
-    let left: Vec<String> = store.database.fetch(sql, values![]).await.unwrap();
-    assert_eq!(left, [shared.to_string()]);
+    assert_eq!(contents(&store).await, [shared.to_string()]);
     // It is stored anew when it comes again, although this process had stored it before.
-    run(&bob, &own).await;
-    let left: Vec<String> = store.database.fetch(sql, values![]).await.unwrap();
+    run_with(&store, 4, &bob, &own).await;
+    let left = contents(&store).await;
     assert_eq!(left.len(), 2, "{left:?}");
+}
+
+#[cfg(feature = "postgres")]
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
+#[tokio::test]
+async fn another_process_stores_a_preference_anew_that_an_erasure_has_removed() {
+    let url = database().await;
+    let [store, other] = [
+        Store::open(&url).await.unwrap(),
+        Store::open(&url).await.unwrap(),
+    ];
+    let own = Arc::new(json!({"tone": "own"}));
+    let [ann, bob] = ["ann", "bob"].map(|id| ItemId::new(id).unwrap());
+    run_with(&other, 1, &ann, &own).await;
+    let listening = other.clone();
+    let listening = tokio::spawn(async move { listening.listen().await });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let tenant = TenantId::new("ann").unwrap();
+    store.erase(&tenant, SystemClock.now()).await.unwrap();
+    assert!(contents(&store).await.is_empty());
+    let heard = async {
+        for number in 2.. {
+            run_with(&other, number, &bob, &own).await;
+            if !contents(&store).await.is_empty() {
+                break;
+            }
+        }
+    };
+    let heard = tokio::time::timeout(Duration::from_secs(10), heard).await;
+    heard.expect("it hears of the erasure");
+    listening.abort();
 }
 
 async fn claims_ask_for_erased_runs_only_where_there_are_any(store: Store) {
