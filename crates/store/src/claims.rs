@@ -280,13 +280,17 @@ async fn outcomes_by_run(
     Ok(outcomes)
 }
 
-/// Items of the chunks whose runs were erased; while none ever was, nothing is asked.
+/// Items of the chunks whose runs were erased; while none ever was, nothing is asked. Where a claim has waited for the first erasure of
+/// all, its own statement does not see it, and only the number of items does.
 async fn erased_among(
     connection: &mut Connection<'_>,
     claimed: &[(&Chunk, ClaimedRow)],
 ) -> Result<Erased, StoreError> {
     let mut runs: Vec<(&Chunk, &ItemId)> = Vec::new();
-    for (chunk, _) in claimed.iter().filter(|(_, row)| row.some_erased) {
+    let is_asked = |(chunk, row): &&(&Chunk, ClaimedRow)| {
+        row.some_erased || row.total < chunk.items.len() as i64
+    };
+    for (chunk, _) in claimed.iter().filter(is_asked) {
         runs.extend(chunk.items.iter().map(|item| (*chunk, item)));
     }
     Erased::of(connection, &runs).await

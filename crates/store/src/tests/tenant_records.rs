@@ -609,6 +609,38 @@ async fn another_process_stores_a_preference_anew_that_an_erasure_has_removed() 
     listening.abort();
 }
 
+#[cfg(feature = "postgres")]
+#[cfg_attr(
+    not(feature = "servers"),
+    ignore = "needs what `make setup` installs; run `make test`"
+)]
+#[tokio::test]
+async fn a_claim_that_waits_for_the_first_erasure_gives_nothing_of_the_tenant() {
+    let store = Store::open(&database().await).await.unwrap();
+    let now = SystemClock.now();
+    let new = batch("a", now, &items(0..3), 10);
+    store.enqueue(firing(vec![new.clone()]), now).await.unwrap();
+    let mut locks = store.database.begin().await.unwrap();
+    let sql = "SELECT c.chunk FROM @chunks c @for_update(c)";
+    let locked: Vec<i64> = locks.fetch(sql, values![]).await.unwrap();
+    assert_eq!(locked.len(), 1);
+    let erasing = store.clone();
+    let erasing = tokio::spawn(async move {
+        let gone = TenantId::new("t0").unwrap();
+        erasing.erase(&gone, now).await.unwrap()
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let claiming = store.clone();
+    let claiming = tokio::spawn(async move {
+        let claim = claiming.claim(&new.chunks[0], claimant(), now);
+        claim.await.unwrap()
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    locks.commit().await.unwrap();
+    assert_eq!(erasing.await.unwrap().items, 1);
+    assert_eq!(claiming.await.unwrap().items, items(1..3));
+}
+
 async fn claims_ask_for_erased_runs_only_where_there_are_any(store: Store) {
     let now = SystemClock.now();
     let mut statements = Vec::new();
