@@ -4,21 +4,20 @@ use punctual_domain::{TenantId, visible};
 use tracing::info;
 
 use super::{Actor, Operator, OperatorError, amount};
-use crate::ports::{ErasedRecords, TenantExport};
+use crate::{
+    ports::{ErasedRecords, TenantExport},
+    tenant_hash,
+};
 
 /// Characters of a reason at most.
 const MAX_REASON: usize = 500;
 /// Characters of an invalid reason that its error shows.
 const SHOWN: usize = 60;
-/// Characters of the hash that stands for a tenant.
-const HASH_LENGTH: usize = 16;
 
-/// What stands for a tenant in the audit log: the first 16 digits of the BLAKE3 hash of the id, by which the caller who knows the id finds
-/// the entry.
+/// What stands for a tenant in the audit log: the [hash](fn@tenant_hash) of the id.
 #[must_use]
 pub fn hash_of_tenant(tenant_id: &TenantId) -> String {
-    let hash = blake3::hash(tenant_id.as_str().as_bytes()).to_hex();
-    format!("tenant {}", &hash.as_str()[..HASH_LENGTH])
+    format!("tenant {}", tenant_hash(tenant_id))
 }
 
 /// The reason of a request as it is kept: nothing, or 1 to 500 visible characters.
