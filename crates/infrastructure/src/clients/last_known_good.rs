@@ -558,11 +558,16 @@ impl ConfigDatabase for LastKnownGood {
             ConfigDatabaseError::new(ConfigErrorKind::Unavailable, message)
         };
         let features = self.known_features();
+        let mut problems = Vec::new();
+        // One file that cannot be written anew keeps the tenant in no other.
         for feature_type in features.map_err(|error| failed(error.to_string()))? {
             let forgotten = self.forget_in(&feature_type, tenant_id).await;
-            forgotten.map_err(failed)?;
+            problems.extend(forgotten.err());
         }
-        Ok(())
+        if problems.is_empty() {
+            return Ok(());
+        }
+        Err(failed(problems.join("; ")))
     }
 
     fn unreadable(&self, feature_type: &FeatureType) -> Arc<Unreadable> {

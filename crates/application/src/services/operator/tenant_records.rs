@@ -49,10 +49,8 @@ impl Operator {
         let reason = checked(reason)?;
         let hash = hash_of_tenant(tenant_id);
         self.record(actor, "erase_tenant", &hash, reason).await?;
-        self.preferences
-            .forget(tenant_id)
-            .await
-            .map_err(|error| OperatorError::Unavailable(error.to_string()))?;
+        // A disk that fails keeps nothing else from being erased.
+        let forgotten = self.preferences.forget(tenant_id).await;
         for job in self.status.get().jobs.values() {
             job.mirror.write(|mirror| mirror.forget(tenant_id));
         }
@@ -63,6 +61,11 @@ impl Operator {
             amount(erased.items, "open item"),
         );
         info!("Operator erased {hash}, with {runs} and {items}");
+        forgotten.map_err(|error| {
+            OperatorError::Unavailable(format!(
+                "{error}; all else is erased, so repeat the erasure"
+            ))
+        })?;
         Ok(erased)
     }
 
@@ -92,8 +95,8 @@ mod tests {
     use crate::{
         TriggerRequest,
         ports::{
-            AuditFilter, ConfigDatabaseError, ConfigErrorKind, MockConfigDatabase, OperatorStore,
-            Page,
+            AuditEntry, AuditFilter, ConfigDatabaseError, ConfigErrorKind, MockConfigDatabase,
+            OperatorStore, Page,
         },
         testing::{self, FakeStore, record},
     };
@@ -158,8 +161,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_forgotten_on_disk_is_an_error_and_nothing_is_reported_as_erased() {
+    async fn what_cannot_be_forgotten_on_disk_is_an_error_and_all_else_is_erased() {
         let store: Arc<FakeStore> = Arc::default();
+        let (actor, ann) = (Actor::from("a test"), TenantId::new("ann").unwrap());
+        let preview = AuditEntry {
+            at: NOW.parse().unwrap(),
+            by: "a test".into(),
+            action: "preview".into(),
+            subject: "ann".into(),
+            detail: String::new(),
+            reason: None,
+        };
+        store.record(&preview).await.unwrap();
         let mut preferences = MockConfigDatabase::new();
         preferences.expect_forget().returning(|_| {
             let kind = ConfigErrorKind::Unavailable;
@@ -169,12 +182,14 @@ mod tests {
             preferences: Arc::new(preferences),
             ..operator(&store)
         };
-        let (actor, ann) = (Actor::from("a test"), TenantId::new("ann").unwrap());
         let refused = operator.erase_tenant(&actor, &ann, None).await.unwrap_err();
         assert!(
             refused.to_string().contains("the disk is full"),
             "{refused}"
         );
+        let (all, page) = (AuditFilter::default(), Page::default());
+        let (log, _) = store.audit_log(&all, &page).await.unwrap();
+        assert!(log.iter().all(|entry| entry.subject != "ann"), "{log:?}");
         let long = "x".repeat(MAX_REASON + 1);
         for reason in ["a\nb", long.as_str()] {
             let refused = operator.erase_tenant(&actor, &ann, Some(reason)).await;
