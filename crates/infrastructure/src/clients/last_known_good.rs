@@ -357,19 +357,20 @@ impl LastKnownGood {
         if let Some(tenants) = &mut known.tenants {
             tenants.remove(tenant_id);
         }
-        self.forget_on_disk(feature_type, (&*feature, known), tenant_id)
+        let tenants = BTreeSet::from([tenant_id.clone()]);
+        self.forget_on_disk(feature_type, (&*feature, known), tenants)
             .await
     }
 
-    /// Writes the file of a feature anew without a tenant: what was appended to it of the tenant before must not stay.
+    /// Writes the file of a feature anew without some tenants: what was appended to it of them before must not stay.
     async fn forget_on_disk(
         &self,
         feature_type: &FeatureType,
         (feature, known): (&Feature, &mut FeatureMemory),
-        tenant_id: &TenantId,
+        tenants: BTreeSet<TenantId>,
     ) -> Result<(), String> {
         let path = folder::path(&self.folder, feature_type);
-        let Some(journal) = journal::without(&path, tenant_id).await? else {
+        let Some(journal) = journal::without(&path, tenants).await? else {
             return Ok(());
         };
         // Changes that were not written down would be missing between the state in the file and those that follow.
@@ -505,14 +506,12 @@ impl ConfigDatabase for LastKnownGood {
                 known.journal = None;
             }
         }
-        for change in page
-            .changes
-            .iter()
-            .filter(|change| change.kind == ChangeKind::Erased)
-        {
-            let forgotten =
-                self.forget_on_disk(feature_type, (&*feature, &mut *known), &change.tenant_id);
-            // Where it fails, the next snapshot replaces the file.
+        let changes = page.changes.iter();
+        let erased = changes.filter(|change| change.kind == ChangeKind::Erased);
+        let erased: BTreeSet<TenantId> = erased.map(|change| change.tenant_id.clone()).collect();
+        if !erased.is_empty() {
+            // Once for all of the page: the file may be large. Where it fails, the next snapshot replaces it.
+            let forgotten = self.forget_on_disk(feature_type, (&*feature, &mut *known), erased);
             self.written(feature_type, forgotten.await.map_err(io::Error::other));
         }
         Ok(page)

@@ -3,7 +3,7 @@
 //! that a crash cut off is as if it had not been written, and damage is something else.
 
 use std::{
-    collections::hash_map::RandomState,
+    collections::{BTreeSet, hash_map::RandomState},
     fs::File as StdFile,
     hash::BuildHasher,
     io::{self, BufRead, BufReader, ErrorKind, Read},
@@ -452,16 +452,19 @@ pub(super) async fn read<T: Default + Send + 'static>(
     read.await.unwrap_or_else(|error| Err(error.to_string()))
 }
 
-/// Writes a file anew without what it says of a tenant. `None`: it does not name the tenant, or there is none.
+/// Writes a file anew without what it says of some tenants. `None`: it names none of them, or there is none.
 ///
 /// # Errors
 /// The reason why it cannot be read or written.
-pub(super) async fn without(path: &Path, tenant: &TenantId) -> Result<Option<Journal>, String> {
+pub(super) async fn without(
+    path: &Path,
+    tenants: BTreeSet<TenantId>,
+) -> Result<Option<Journal>, String> {
     let named = |problem: &dyn std::fmt::Display| format!("{}: {problem}", path.display());
-    let quoted = format!("\"{tenant}\"");
+    let tenants = Arc::new(tenants);
     let found = {
-        let (path, quoted) = (path.to_owned(), quoted.clone());
-        let look = tokio::task::spawn_blocking(move || look_for(&path, &quoted));
+        let (path, tenants) = (path.to_owned(), Arc::clone(&tenants));
+        let look = tokio::task::spawn_blocking(move || look_for(&path, &tenants));
         look.await.unwrap_or_else(|error| Err(error.to_string()))?
     };
     let Some((source, state)) = found else {
@@ -484,7 +487,7 @@ pub(super) async fn without(path: &Path, tenant: &TenantId) -> Result<Option<Jou
             break;
         }
         for line in page {
-            if is_kept(&line, tenant, &quoted) {
+            if about(&line).is_some_and(|about| !about.is_one_of(&tenants)) {
                 new.add_line(&line).await.map_err(|error| named(&error))?;
             }
         }
@@ -494,23 +497,33 @@ pub(super) async fn without(path: &Path, tenant: &TenantId) -> Result<Option<Jou
     Ok(Some(journal))
 }
 
-/// Whether a line of a file that is written anew without a tenant stays: records of others do, and one seal stands at the end.
-fn is_kept(line: &[u8], tenant: &TenantId, quoted: &str) -> bool {
+/// Whom a record is about; `None`: it cannot be read, and may be about anyone.
+#[derive(Deserialize)]
+struct About {
+    tenant_id: Option<TenantId>,
+}
+
+impl About {
+    fn is_one_of(&self, tenants: &BTreeSet<TenantId>) -> bool {
+        let tenant_id = self.tenant_id.as_ref();
+        tenant_id.is_none_or(|tenant_id| tenants.contains(tenant_id))
+    }
+}
+
+/// Whom a line of a file is about; `None`: it is not a record of a tenant.
+fn about(line: &[u8]) -> Option<About> {
     let is_record = [&br#"{"line":"set""#[..], br#"{"line":"remove""#]
         .iter()
         .any(|begin| line.starts_with(begin));
-    let names = || String::from_utf8_lossy(line).contains(quoted);
-    is_record
-        && (!names()
-            || match serde_json::from_slice(line) {
-                Ok(Line::Set(record)) => record.tenant_id != *tenant,
-                Ok(Line::Remove { tenant_id }) => tenant_id != *tenant,
-                _ => false,
-            })
+    let unknown = About { tenant_id: None };
+    is_record.then(|| serde_json::from_slice(line).unwrap_or(unknown))
 }
 
-/// The source and the state of a file in which an id stands, also behind the last state that is whole.
-fn look_for(path: &Path, quoted: &str) -> Result<Option<(String, JournalState)>, String> {
+/// The source and the state of a file that has records of some tenants, also behind the last state that is whole.
+fn look_for(
+    path: &Path,
+    tenants: &BTreeSet<TenantId>,
+) -> Result<Option<(String, JournalState)>, String> {
     let named = |problem: &dyn std::fmt::Display| format!("{}: {problem}", path.display());
     let file = match StdFile::open(path) {
         Ok(file) => BufReader::with_capacity(READ_BUFFER_BYTES, file),
@@ -524,7 +537,7 @@ fn look_for(path: &Path, quoted: &str) -> Result<Option<(String, JournalState)>,
     };
     for line in lines {
         let line = line.map_err(|error| named(&error))?;
-        if String::from_utf8_lossy(&line).contains(quoted) {
+        if about(&line).is_some_and(|about| about.is_one_of(tenants)) {
             let state = read_file(path, &source, |_, _| {})?;
             return Ok(state.map(|state| (source, state)));
         }

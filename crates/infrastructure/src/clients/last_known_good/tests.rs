@@ -958,3 +958,35 @@ async fn a_tenant_that_is_erased_while_the_last_known_preferences_are_used_is_no
     assert_eq!(tone(&records, "t001"), None);
     assert_eq!(records.len(), 2);
 }
+
+#[tokio::test]
+async fn all_who_are_erased_at_once_go_and_so_does_a_record_that_a_crash_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let erased = |tenant: &str| Change {
+        kind: ChangeKind::Erased,
+        ..changed(tenant, None, "2026-03-01T08:00:00Z")
+    };
+    let pages = vec![vec![erased("t001"), erased("t003")]];
+    let inner = then_changes(answering(vec![Ok(snapshot(5))]), pages);
+    let known = around(inner, &folder, "server");
+    whole(&known).await.unwrap();
+    next_changes(&known).await;
+    let path = folder::path(&folder.path().join("new"), &feature());
+    let text = || std::fs::read_to_string(&path).unwrap();
+    assert!(!text().contains("t001") && !text().contains("t003"));
+    let left = ["t000", "t002", "t004"];
+    let (tenants, damage) = kept(&path).await.unwrap().unwrap();
+    assert_eq!((tenants, damage), (left.map(String::from).to_vec(), None));
+    drop(known);
+
+    let cut_off = text() + r#"{"line":"set","tenant_id":"t009"#;
+    std::fs::write(&path, cut_off).unwrap();
+    let mut inner = answering(vec![Err(down())]);
+    inner.expect_forget().returning(|_| Ok(()));
+    let known = around(inner, &folder, "server");
+    let ninth = TenantId::new("t009").unwrap();
+    known.forget(&ninth).await.unwrap();
+    assert!(!text().contains("t009"));
+    let (tenants, damage) = kept(&path).await.unwrap().unwrap();
+    assert_eq!((tenants, damage), (left.map(String::from).to_vec(), None));
+}
