@@ -163,7 +163,7 @@ const LOWEST_ID: &str = "-";
 
 /// A place in the results of a chunk between the items before the tenant and those after: the last one before, or what is lower than all.
 /// `None`: only the beginning of the batch is.
-fn position(chunk: i64, left: &[Json], tenant: &str) -> Option<String> {
+pub(super) fn position(chunk: i64, left: &[Json], tenant: &str) -> Option<String> {
     let left = || left.iter().filter_map(Json::as_str);
     let before = left().filter(|item| *item < tenant).max();
     let lower = || {

@@ -5,8 +5,8 @@ use punctual_application::ports::StoreError;
 use punctual_domain::ItemId;
 use serde_json::Value as Json;
 
-use super::{Erasure, ROWS_PER_PORTION};
-use crate::driver::values;
+use super::{Erasure, ROWS_PER_PORTION, chunks::position};
+use crate::driver::{Connection, values};
 
 /// What stands in place of the name.
 const ERASED: &str = "erased tenant";
@@ -17,10 +17,14 @@ const AUDIT_LOG: &str = "SELECT id, subject, detail, reason FROM @audit_log
 const KEEP_AUDIT: &str =
     "UPDATE @audit_log SET subject = $2, detail = $3, reason = $4 WHERE id = $1";
 
-const DELIVERIES: &str =
-    "SELECT id, reason FROM @deliveries WHERE id > $1 AND reason LIKE $2 ORDER BY id LIMIT $3";
+const DELIVERIES: &str = "SELECT id, coalesce(reason, ''), coalesce(position, '') FROM @deliveries
+     WHERE id > $1 AND (reason LIKE $2 OR position LIKE $3) ORDER BY id LIMIT $4";
 
 const KEEP_DELIVERY: &str = "UPDATE @deliveries SET reason = $2 WHERE id = $1";
+
+const MESSAGE: &str = "SELECT m.message FROM @chunk_messages m WHERE m.chunk = $1";
+
+const MOVE_DELIVERY: &str = "UPDATE @deliveries SET position = $3 WHERE id = $1 AND position = $2";
 
 const PAUSES: &str = "SELECT job_id, reason FROM @paused_jobs WHERE reason LIKE $1";
 
@@ -175,21 +179,48 @@ impl Erasure<'_> {
         let store = self.store;
         let mut from = 0;
         loop {
-            let some = values![from, self.named(), ROWS_PER_PORTION];
-            let found: Vec<(i64, String)> = store.database.fetch(DELIVERIES, some).await?;
-            let Some((last, _)) = found.last() else {
+            let ends = format!("%.{}", self.tenant);
+            let some = values![from, self.named(), ends, ROWS_PER_PORTION];
+            let found: Vec<(i64, String, String)> = store.database.fetch(DELIVERIES, some).await?;
+            let Some((last, ..)) = found.last() else {
                 return Ok(());
             };
             from = *last;
             let mut transaction = store.database.begin().await?;
-            for (id, reason) in found {
+            for (id, reason, place) in found {
                 if let Some(reason) = without(&reason, &self.tenant) {
                     let kept = values![id, reason];
                     self.erased.others += transaction.execute(KEEP_DELIVERY, kept).await?;
                 }
+                let moved = self.move_on(&mut transaction, id, &place).await?;
+                self.erased.others += moved;
             }
             transaction.commit().await?;
         }
+    }
+
+    /// Has a delivery that was under way while its chunk lost the tenant, and has come as far as the tenant, go on from another place that
+    /// means the same.
+    async fn move_on(
+        &self,
+        connection: &mut Connection<'_>,
+        id: i64,
+        place: &str,
+    ) -> Result<u64, StoreError> {
+        let parts = place.split_once('.');
+        let of_tenant = parts.filter(|(_, item)| *item == self.tenant.as_str());
+        let chunk: Option<i64> = of_tenant.and_then(|(chunk, _)| chunk.parse().ok());
+        let Some(chunk) = chunk else {
+            return Ok(0);
+        };
+        let message: Option<String> = connection.fetch_optional(MESSAGE, values![chunk]).await?;
+        let message: Option<Json> = message.and_then(|text| serde_json::from_str(&text).ok());
+        let left = message
+            .as_ref()
+            .and_then(|message| message["items"].as_array());
+        let left: &[Json] = left.map(Vec::as_slice).unwrap_or_default();
+        let moved = values![id, place, position(chunk, left, self.tenant.as_str())];
+        connection.execute(MOVE_DELIVERY, moved).await
     }
 }
 

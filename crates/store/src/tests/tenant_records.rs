@@ -36,6 +36,7 @@ use crate::{
 on_both! {
     keeps_the_contract_of_tenant_records
     nothing_is_left_of_a_tenant_who_was_erased
+    a_delivery_that_was_under_way_is_left_without_the_name
     erasing_amid_work_loses_and_repeats_nothing_of_others
     two_erasures_at_one_time_leave_neither_tenant
     a_preference_that_others_have_stays
@@ -318,6 +319,41 @@ async fn nothing_is_left_of_a_tenant_who_was_erased(store: Store) {
     let (rest, _) = store.results(&rest, &page).await.unwrap();
     let rest: Vec<ItemId> = rest.into_iter().map(|one| one.result.item_id).collect();
     assert_eq!(rest, items(0..2));
+}
+
+async fn a_delivery_that_was_under_way_is_left_without_the_name(store: Store) {
+    let now = "2026-11-27T12:00:00Z".parse().unwrap();
+    let (new, token) = claimed(&store, "a", now).await;
+    let mut results = vec![result(ItemStatus::Succeeded, now)];
+    let others = items(0..2);
+    results.extend(others.iter().map(|one| succeeded(one, json!("fine"), now)));
+    let committed = store.commit(&new.chunks[0], token, &results).await.unwrap();
+    assert!(committed.finished);
+    let of_batch = ResultFilter {
+        batch_id: new.batch_id,
+        status: None,
+    };
+    let mut page = Page {
+        cursor: None,
+        limit: 1,
+    };
+    let lease = TimeDelta::minutes(1);
+    let taken = store.take(now, lease, &[]).await.unwrap().unwrap();
+    let (_, cursor) = store.results(&of_batch, &page).await.unwrap();
+    let cursor = cursor.unwrap();
+    assert!(cursor.ends_with("canary-bird"), "{cursor}");
+    store.erase(&tenant(), now).await.unwrap();
+    assert!(store.advance(&taken, Some(cursor), now).await.unwrap());
+    // It may be repeated.
+    store.erase(&tenant(), now).await.unwrap();
+    for (table, row) in tables(&store).await {
+        assert!(!row.contains(CANARY), "{table}: {row}");
+    }
+    let taken = store.take(now, lease, &[]).await.unwrap().unwrap();
+    (page.cursor, page.limit) = (taken.cursor, 10);
+    let (rest, _) = store.results(&of_batch, &page).await.unwrap();
+    let rest: Vec<ItemId> = rest.into_iter().map(|one| one.result.item_id).collect();
+    assert_eq!(rest, others);
 }
 
 /// What was deleted stays in the free pages of a file until they are used again.
