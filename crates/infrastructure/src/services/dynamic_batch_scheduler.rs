@@ -98,7 +98,8 @@ impl DynamicBatchScheduler {
     #[must_use]
     pub fn with_tenant_records(mut self, records: Arc<dyn TenantRecords>) -> Self {
         let clock = Arc::clone(&self.base.clock);
-        self.eraser = Some(Arc::new(Eraser::new(records, clock)));
+        let config_database = Arc::clone(&self.config_database);
+        self.eraser = Some(Arc::new(Eraser::new(records, config_database, clock)));
         self
     }
 

@@ -1,6 +1,7 @@
-//! Erases what the agent's own store holds of tenants that the Config Database has erased. Each feature names such a tenant, with the
-//! same time, so a tenant is erased once per erasure and process. What fails is retried until it is done. What a process has left
-//! undone when it ends, the next one finds again: its first full read asks for all erasures that the Config Database remembers.
+//! Erases what the agent holds of tenants that the Config Database has erased: in its own store, and what is remembered of features that
+//! it follows no more. Each feature names such a tenant, with the same time, so a tenant is erased once per erasure and process. What
+//! fails is retried until it is done. What a process has left undone when it ends, the next one finds again: its first full read asks for
+//! all erasures that the Config Database remembers.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,7 +13,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use punctual_application::{
     backoff::Backoff,
-    ports::{Clock, TenantRecords},
+    ports::{Clock, ConfigDatabase, ErasedRecords, TenantRecords},
     tenant_hash,
 };
 use punctual_domain::TenantId;
@@ -29,6 +30,7 @@ const MAX_REMEMBERED: usize = 100_000;
 /// The tenants that are to be erased, each with the time of the erasure.
 pub(super) struct Eraser {
     records: Arc<dyn TenantRecords>,
+    config_database: Arc<dyn ConfigDatabase>,
     clock: Arc<dyn Clock>,
     tenants: Mutex<Tenants>,
     added: Notify,
@@ -41,9 +43,14 @@ struct Tenants {
 }
 
 impl Eraser {
-    pub(super) fn new(records: Arc<dyn TenantRecords>, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(
+        records: Arc<dyn TenantRecords>,
+        config_database: Arc<dyn ConfigDatabase>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self {
             records,
+            config_database,
             clock,
             tenants: Mutex::default(),
             added: Notify::new(),
@@ -88,6 +95,15 @@ impl Eraser {
         tenants.erased.insert(tenant_id, erased_at);
     }
 
+    /// Erases a tenant in the store, and has them forgotten in all features, also in those whose files no feed writes any more. What
+    /// fails in one place keeps nothing in the other.
+    async fn erase(&self, tenant_id: &TenantId) -> Result<ErasedRecords, String> {
+        let erased = self.records.erase(tenant_id, self.clock.now()).await;
+        let forgotten = self.config_database.forget(tenant_id).await;
+        forgotten.map_err(|error| error.to_string())?;
+        erased.map_err(|error| error.to_string())
+    }
+
     /// Erases until `stop` is cancelled. An erasure that has begun is carried out.
     pub(super) async fn run(self: Arc<Self>, stop: CancellationToken) {
         let backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
@@ -103,7 +119,7 @@ impl Eraser {
                 continue;
             };
             let tenant = tenant_hash(&tenant_id);
-            match self.records.erase(&tenant_id, self.clock.now()).await {
+            match self.erase(&tenant_id).await {
                 Ok(erased) => {
                     failures = 0;
                     count("done");
@@ -138,11 +154,13 @@ fn count(outcome: &'static str) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
     use async_trait::async_trait;
     use punctual_application::{
-        ports::{ErasedRecords, StoreError, TenantExport},
+        ports::{
+            ConfigDatabaseError, ConfigErrorKind, MockConfigDatabase, StoreError, TenantExport,
+        },
         testing::ManualClock,
     };
 
@@ -184,7 +202,10 @@ mod tests {
         let records = Arc::new(Records::default());
         records.fails.store(true, SeqCst);
         let clock = Arc::new(ManualClock::starting_at("2026-03-01T09:00:00Z"));
-        let eraser = Arc::new(Eraser::new(records.clone(), clock));
+        let mut config_database = MockConfigDatabase::new();
+        config_database.expect_forget().returning(|_| Ok(()));
+        let eraser = Eraser::new(records.clone(), Arc::new(config_database), clock);
+        let eraser = Arc::new(eraser);
         let stop = CancellationToken::new();
         let running = tokio::spawn(Arc::clone(&eraser).run(stop.clone()));
         let (ann, bob) = (TenantId::new("ann").unwrap(), TenantId::new("bob").unwrap());
@@ -203,6 +224,32 @@ mod tests {
         eraser.add(&bob, at(2));
         tokio::time::sleep(Duration::from_mins(1)).await;
         assert_eq!(erased(), ["bob", "ann", "bob"]);
+        stop.cancel();
+        running.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_erased_is_forgotten_in_all_features_and_that_is_retried_too() {
+        let records = Arc::new(Records::default());
+        let clock = Arc::new(ManualClock::starting_at("2026-03-01T09:00:00Z"));
+        let mut config_database = MockConfigDatabase::new();
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&calls);
+        config_database.expect_forget().returning(move |_| {
+            if counted.fetch_add(1, SeqCst) > 0 {
+                return Ok(());
+            }
+            let kind = ConfigErrorKind::Unavailable;
+            Err(ConfigDatabaseError::new(kind, "the disk is full"))
+        });
+        let eraser = Eraser::new(records.clone(), Arc::new(config_database), clock);
+        let eraser = Arc::new(eraser);
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(Arc::clone(&eraser).run(stop.clone()));
+        eraser.add(&TenantId::new("bob").unwrap(), at(1));
+        tokio::time::sleep(Duration::from_mins(3)).await;
+        assert_eq!(calls.load(SeqCst), 2);
+        assert_eq!(*records.erased.lock().unwrap(), ["bob", "bob"]);
         stop.cancel();
         running.await.unwrap();
     }
