@@ -23,6 +23,8 @@ const REMIND_EVERY: TimeDelta = TimeDelta::hours(24);
 const CHANGES_EVERY: TimeDelta = TimeDelta::hours(1);
 /// So many messages go out within [`WINDOW`], and one about all that are left out.
 const MAX_MESSAGES: usize = 20;
+/// So many of them are kept for critical findings, which a storm of milder ones must not hide.
+const KEPT_FOR_CRITICAL: usize = 5;
 /// The time in which messages count.
 pub(super) const WINDOW: TimeDelta = TimeDelta::minutes(10);
 /// How long a message is retried.
@@ -152,9 +154,39 @@ pub(super) fn change(
     change
         .findings
         .extend(over.into_iter().map(|id| (id, None)));
+    change.alerts.extend(without_channel(book, sender, now));
     candidates.sort_by(|one, other| one.rank().cmp(&other.rank()));
     send(&mut change, candidates, book, sender, now);
     change
+}
+
+/// Messages that wait for a channel which is set up no more, given up: nothing would ever send them, and none would be removed.
+fn without_channel(book: &AlertBook, sender: &Sender<'_>, now: DateTime<Utc>) -> Vec<StoredAlert> {
+    let is_lost = |alert: &Alert, delivery: &AlertDelivery| {
+        let is_set_up = sender.channels.contains(&delivery.channel.as_str());
+        let is_pending = delivery.state == AlertDeliveryState::Pending;
+        is_pending && !is_set_up && now - alert.timestamp >= RETRY_FOR
+    };
+    let mut given_up = Vec::new();
+    for stored in &book.alerts {
+        let StoredAlert {
+            alert,
+            mut deliveries,
+        } = stored.clone();
+        let mut is_changed = false;
+        for delivery in &mut deliveries {
+            if is_lost(&alert, delivery) {
+                delivery.state = AlertDeliveryState::GivenUp;
+                delivery.due_at = None;
+                delivery.answer = Some("no channel of this name is set up any more".to_owned());
+                is_changed = true;
+            }
+        }
+        if is_changed {
+            given_up.push(StoredAlert { alert, deliveries });
+        }
+    }
+    given_up
 }
 
 /// Adds the messages that go out, and what is remembered of their findings.
@@ -172,7 +204,11 @@ fn send(
     let kinds: Vec<AlertKind> = recent.map(|alert| alert.kind).collect();
     let counts = |kind: &&AlertKind| !matches!(kind, AlertKind::More | AlertKind::Test);
     let room = MAX_MESSAGES.saturating_sub(kinds.iter().filter(counts).count());
-    let left_out = candidates.split_off(room.min(candidates.len()));
+    // The critical ones come first.
+    let is_critical = |one: &Candidate| one.tracked.finding.severity == Severity::Critical;
+    let critical = candidates.partition_point(is_critical).min(room);
+    let others = room.saturating_sub(KEPT_FOR_CRITICAL.max(critical));
+    let left_out = candidates.split_off((critical + others).min(candidates.len()));
     for candidate in candidates {
         let finding = candidate.tracked.finding.clone();
         let alert = message(candidate.kind, Some(finding), None, sender, now);
@@ -300,14 +336,19 @@ pub(super) fn attempted(
     }
 }
 
-/// Why a channel has sent nothing lately: since when, and the reason. What ended last counts; `newest` are the newest messages first.
+/// Why a channel has sent nothing lately: since when, and the reason. What ended last counts, unless it lies ahead because the
+/// clock was set back since; `newest` are the newest messages first.
 pub(in crate::services) fn given_up<'a>(
     channel: &str,
     newest: &'a [StoredAlert],
+    now: DateTime<Utc>,
 ) -> Option<(DateTime<Utc>, &'a str)> {
     let of_channel = newest.iter().flat_map(|stored| &stored.deliveries);
     let ended = of_channel.filter(|delivery| {
-        delivery.channel == channel && delivery.state != AlertDeliveryState::Pending
+        let has_ended = delivery.state != AlertDeliveryState::Pending;
+        has_ended
+            && delivery.channel == channel
+            && delivery.attempted_at.is_some_and(|at| at <= now)
     });
     // Ends come in no order: an old message is retried while newer ones are sent.
     let last = ended.min_by_key(|delivery| Reverse(delivery.attempted_at))?;

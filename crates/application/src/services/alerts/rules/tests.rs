@@ -185,7 +185,7 @@ fn in_quiet_hours_only_the_worst_is_reported_and_the_rest_afterwards() {
 }
 
 #[test]
-fn a_storm_is_twenty_messages_and_one_about_the_rest() {
+fn a_storm_is_fifteen_messages_and_one_about_the_rest() {
     let mut world = World::new();
     let many: Vec<_> = (0..50)
         .map(|n| finding(&format!("paused/{n:02}"), Warning))
@@ -196,16 +196,51 @@ fn a_storm_is_twenty_messages_and_one_about_the_rest() {
     world.see(&many);
     world.now += TimeDelta::minutes(1);
     let sent = world.see(&many);
-    assert_eq!(sent.len(), 21);
-    assert_eq!(sent[20], (More, "30".to_owned()));
+    assert_eq!(sent.len(), 16);
+    assert_eq!(sent[15], (More, "35".to_owned()));
     assert_eq!(world.see_for(TimeDelta::minutes(9), &late), []);
     let after = world.see_for(TimeDelta::minutes(3), &late);
     assert_eq!(after, [Opened; 5], "they have waited");
     // All of them are over at once.
     let over = world.see_for(TimeDelta::minutes(20), &[]);
     let mores = over.iter().filter(|kind| **kind == More).count();
-    assert_eq!((over.len(), mores), (16, 1));
+    assert_eq!((over.len(), mores), (11, 1));
     assert!(world.book.findings.is_empty());
+}
+
+#[test]
+fn a_storm_hides_nothing_critical_and_is_twenty_messages_at_most() {
+    let mut world = World::new();
+    let mut many: Vec<_> = (0..50)
+        .map(|n| finding(&format!("paused/{n:02}"), Warning))
+        .collect();
+    assert_eq!(world.see_for(TimeDelta::minutes(2), &many).len(), 16);
+    many.extend((0..9).map(|n| finding(&format!("critical/{n}"), Critical)));
+    world.see(&many);
+    world.now += TimeDelta::minutes(1);
+    let sent: Vec<String> = world.see(&many).into_iter().map(|(_, id)| id).collect();
+    let expected: Vec<String> = (0..5).map(|n| format!("critical/{n}")).collect();
+    assert_eq!(sent, expected);
+}
+
+#[test]
+fn what_waits_for_a_channel_that_is_gone_is_given_up() {
+    let mut world = World::new();
+    let one = [finding("paused/a", Warning)];
+    assert_eq!(world.see_for(TimeDelta::minutes(2), &one), [Opened]);
+    let deliveries = &mut world.book.alerts[0].deliveries;
+    deliveries.push(AlertDelivery::by("email"));
+    let states = |world: &World| {
+        let deliveries = world.book.alerts[0].deliveries.iter();
+        deliveries
+            .map(|delivery| delivery.state)
+            .collect::<Vec<_>>()
+    };
+    world.see_for(TimeDelta::minutes(50), &one);
+    assert_eq!(states(&world), [Pending, Pending]);
+    world.see_for(TimeDelta::minutes(20), &one);
+    assert_eq!(states(&world), [Pending, GivenUp]);
+    assert_eq!(world.see(&one), []);
 }
 
 #[test]
@@ -285,7 +320,11 @@ fn a_channel_fails_until_something_is_sent_after_what_was_given_up() {
         stored.deliveries[0].attempted_at = Some(begin() + TimeDelta::minutes(minutes));
         stored
     };
-    let fails = |newest: &[StoredAlert]| given_up("webhook", newest).map(|(at, _)| at - begin());
+    let now = begin() + TimeDelta::hours(1);
+    let fails = |newest: &[StoredAlert]| {
+        let found = given_up("webhook", newest, now);
+        found.map(|(at, _)| at - begin())
+    };
     assert_eq!(fails(&[]), None);
     assert_eq!(fails(&[stored(9, Pending)]), None);
     let old = stored(5, GivenUp);
@@ -293,7 +332,11 @@ fn a_channel_fails_until_something_is_sent_after_what_was_given_up() {
     assert_eq!(fails(&[stored(9, Pending), old.clone()]), Some(minutes(5)));
     assert_eq!(fails(&[stored(4, Sent), old.clone()]), Some(minutes(5)));
     assert_eq!(fails(&[stored(6, Sent), old.clone()]), None);
-    assert_eq!(given_up("email", &[old]), None);
+    // It was noted before the clock was set back.
+    let ahead = stored(120, GivenUp);
+    assert_eq!(fails(&[stored(6, Sent), ahead]), None);
+    assert_eq!(fails(&[stored(120, Sent), old.clone()]), Some(minutes(5)));
+    assert_eq!(given_up("email", &[old], now), None);
 }
 
 /// What is wrong at a look: a severity, a cause and whether an operator knows of it, of each of five findings.

@@ -19,10 +19,11 @@ impl Operator {
         if channels.is_empty() {
             return Ok(());
         }
+        let now = self.clock.now();
         let (newest, _) = self.alerting.store.alerts(&NEWEST).await?;
         for channel in channels.iter() {
             let name = &channel.name;
-            let Some((since, reason)) = given_up(name, &newest) else {
+            let Some((since, reason)) = given_up(name, &newest, now) else {
                 continue;
             };
             let what = format!("alerts cannot be sent by {name}: {reason}");
