@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use tracing::warn;
 use uuid::Uuid;
 
@@ -18,6 +18,8 @@ use crate::{
 
 /// How long the store may take to answer.
 const STORE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often old messages are removed while nothing new is stored.
+const TIDY_EVERY: TimeDelta = TimeDelta::hours(1);
 
 /// An alert that is due by a channel.
 #[derive(Debug, Clone)]
@@ -35,6 +37,8 @@ pub struct AlertDesk {
     book: AlertBook,
     /// What the store has not taken yet.
     unsaved: AlertChange,
+    /// When old messages were removed last.
+    tidied_at: Option<DateTime<Utc>>,
     logged: LogLimit,
 }
 
@@ -52,6 +56,7 @@ impl AlertDesk {
             operator,
             book: AlertBook::default(),
             unsaved: AlertChange::default(),
+            tidied_at: None,
             logged: LogLimit::default(),
         }
     }
@@ -74,13 +79,18 @@ impl AlertDesk {
             self.book.apply(&change);
             self.unsaved.extend(change);
         }
-        if answers && !self.unsaved.is_empty() {
+        let tidied_at = self.tidied_at;
+        let is_tidy = tidied_at.is_some_and(|at| (now - at).abs() < TIDY_EVERY);
+        if answers && (leads && !is_tidy || !self.unsaved.is_empty()) {
             let written = alerting
                 .store
                 .write_alerts(self.book.revision, &self.unsaved, now);
             let written = within(written).await;
             match self.noted("Failed to store which alerts go out", written) {
-                Some(true) => self.unsaved = AlertChange::default(),
+                Some(true) => {
+                    self.unsaved = AlertChange::default();
+                    self.tidied_at = Some(now);
+                }
                 // Another process has changed it meanwhile; the next look sees what.
                 Some(false) => {
                     self.unsaved = before;
@@ -140,7 +150,8 @@ impl AlertDesk {
         rules::change(&self.book, &seen, &sender, now, is_quiet)
     }
 
-    /// What is wrong. While the store does not answer, that is the one cause of much else.
+    /// What is wrong. While the store does not answer, that is the one cause of much else. Where it takes too long to tell everything,
+    /// that is what keeps this process from its main work.
     async fn seen(&self, alerting: &Alerting, answers: bool) -> Seen {
         if answers {
             let findings = within(self.operator.findings()).await;
@@ -155,9 +166,13 @@ impl AlertDesk {
             }
         }
         let findings = self.operator.readiness().await;
-        let store = store_of(&findings).into_iter();
+        let worst: Vec<&Finding> = match store_of(&findings) {
+            Some(store) => vec![store],
+            None => findings.not_ready.iter().collect(),
+        };
+        let worst = worst.into_iter();
         Seen {
-            findings: store.map(|finding| alerting.seen(finding)).collect(),
+            findings: worst.map(|finding| alerting.seen(finding)).collect(),
             is_whole: false,
         }
     }

@@ -104,6 +104,29 @@ async fn a_process_that_does_not_lead_sends_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn old_messages_are_removed_although_nothing_is_wrong_any_more() {
+    let store: Arc<FakeStore> = Arc::default();
+    let mut desk = desk_on(&store, store.clone());
+    pause(&store, &desk).await;
+    look_after(&mut desk, 0).await;
+    let due = look_after(&mut desk, 60).await;
+    let answer = Ok(String::new());
+    desk.note(due[0].alert.id, "webhook", answer).await.unwrap();
+    let (now, day) = (desk.operator.clock.now(), 24 * 60 * 60);
+    store.set_paused(&posts(), None, now).await.unwrap();
+    look_after(&mut desk, 15).await;
+    let due = look_after(&mut desk, 120).await;
+    assert_eq!(due[0].alert.kind, AlertKind::Recovered);
+    let answer = Ok(String::new());
+    desk.note(due[0].alert.id, "webhook", answer).await.unwrap();
+    let page = Page::default();
+    look_after(&mut desk, 29 * day).await;
+    assert_eq!(Alerts::alerts(&*store, &page).await.unwrap().0.len(), 2);
+    look_after(&mut desk, 2 * day).await;
+    assert_eq!(Alerts::alerts(&*store, &page).await.unwrap().0, []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn of_two_that_decide_at_once_one_does() {
     let store: Arc<FakeStore> = Arc::default();
     let mut desk = desk_on(&store, store.clone());
