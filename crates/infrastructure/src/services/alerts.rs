@@ -1,5 +1,5 @@
 //! Sends alerts: looks every few seconds at what the desk of `punctual-application` says is due, and hands it to the channels. One
-//! that fails or hangs keeps no other one waiting. What was sent is noted at once; what was not is retried.
+//! that fails keeps no other one waiting, and one that is slow or hangs for two minutes at most. What was sent is noted at once; what was not is retried.
 
 #[cfg(feature = "http")]
 mod to_email;
@@ -13,7 +13,10 @@ use punctual_application::{
     AlertDesk, DueAlert, LogLimit, NamedAlertChannel, Operator, crash_point,
     ports::AlertDeliveryState,
 };
-use tokio::sync::{Mutex, watch};
+use tokio::{
+    sync::{Mutex, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -85,15 +88,19 @@ impl AlertService {
         join_all(sending).await;
     }
 
-    /// Sends what is due by a channel, one after the other up to the first that fails: the others would fail, too.
+    /// Sends what is due by a channel, one after the other up to the first that fails: the others would fail, too. The next look goes on
+    /// with what a slow one has left.
     async fn send_by(
         &self,
         channel: &NamedAlertChannel,
         due: &[DueAlert],
         desk: &Mutex<AlertDesk>,
     ) {
-        let name = &channel.name;
+        let (name, began) = (&channel.name, Instant::now());
         for one in due.iter().filter(|one| one.channel == *name) {
+            if began.elapsed() >= SEND_TIMEOUT {
+                return;
+            }
             let answer = channel.send(&one.alert, SEND_TIMEOUT).await;
             crash_point!("alert-before-note");
             let failure = answer.as_ref().err().cloned();
