@@ -8,8 +8,8 @@ use axum::{
     response::Response,
 };
 use punctual_application::{
-    Actor, NewOperatorKey,
-    ports::{Fence, FenceState},
+    Actor, NamedAlertChannel, NewOperatorKey,
+    ports::{Fence, FenceState, MockAlertChannel},
 };
 use punctual_domain::{FenceMark, KnownMarks};
 use serde_json::Map;
@@ -113,7 +113,14 @@ fn own_key() -> Access {
 
 async fn replicas() -> Replicas {
     let store: Arc<FakeStore> = Arc::default();
-    let operator = operator(&store);
+    let mut operator = operator(&store);
+    let mut channel = MockAlertChannel::new();
+    channel.expect_send().returning(|_| Ok(String::new()));
+    operator.alerting.channels = Arc::new([NamedAlertChannel {
+        name: "webhook".to_owned(),
+        target: None,
+        channel: Arc::new(channel),
+    }]);
     let mut keys = Vec::new();
     for role in Role::ALL {
         let new = NewOperatorKey {
@@ -203,7 +210,14 @@ async fn a_page_offers_and_takes_what_the_role_allows() {
     let replicas = replicas().await;
     for (role, may) in [(Role::View, false), (Role::Operate, true)] {
         let cookie = replicas.sign_in(replicas.key(role)).await;
-        for path in ["/", "/jobs", "/jobs/posts", "/tenants/ann", "/audit-log"] {
+        for path in [
+            "/",
+            "/jobs",
+            "/jobs/posts",
+            "/tenants/ann",
+            "/audit-log",
+            "/replicas",
+        ] {
             let call = Call::new("GET", path).with("cookie", &cookie);
             let answer = call.send(&replicas.replicas[1]).await;
             assert_eq!(answer.status(), StatusCode::OK, "{path}");
@@ -211,7 +225,7 @@ async fn a_page_offers_and_takes_what_the_role_allows() {
             let forms = text.matches("method=\"post\"").count();
             let sign_out = text.matches("/sign-out\"").count();
             assert_eq!(sign_out, 1, "{path}");
-            if path == "/jobs/posts" || path == "/tenants/ann" {
+            if ["/jobs/posts", "/tenants/ann", "/replicas"].contains(&path) {
                 assert_eq!(forms > sign_out, may, "{path} as {role}: {text}");
             } else if !may {
                 assert_eq!(forms, sign_out, "{path}: {text}");
