@@ -1,5 +1,6 @@
 //! Sends alerts: looks every few seconds at what the desk of `punctual-application` says is due, and hands it to the channels. One
-//! that fails keeps no other one waiting, and one that is slow or hangs for two minutes at most. What was sent is noted at once; what was not is retried.
+//! that fails keeps no other one waiting, and one that is slow or hangs for two minutes at most. What was sent is noted at once; what
+//! was not is retried.
 
 #[cfg(feature = "http")]
 mod to_email;
@@ -88,8 +89,8 @@ impl AlertService {
         join_all(sending).await;
     }
 
-    /// Sends what is due by a channel, one after the other up to the first that fails: the others would fail, too. The next look goes on
-    /// with what a slow one has left.
+    /// Sends what is due by a channel, one after the other up to the first that fails: the others would fail, too. The next look goes
+    /// on with what a slow one has left.
     async fn send_by(
         &self,
         channel: &NamedAlertChannel,

@@ -150,8 +150,8 @@ impl AlertDesk {
         rules::change(&self.book, &seen, &sender, now, is_quiet)
     }
 
-    /// What is wrong. While the store does not answer, that is the one cause of much else. Where it takes too long to tell everything,
-    /// that is what keeps this process from its main work.
+    /// What is wrong. While the store does not answer, that is the one cause of much else. Where it takes too long to tell
+    /// everything, it is what keeps this process from its main work.
     async fn seen(&self, alerting: &Alerting, answers: bool) -> Seen {
         if answers {
             let findings = within(self.operator.findings()).await;
