@@ -362,11 +362,13 @@ impl App {
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the store answers, unless that takes too long.
-async fn in_time<T>(answer: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+async fn in_time<T, E: From<StoreError>>(
+    answer: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
     let answered = timeout(STORE_TIMEOUT, answer).await;
     answered.unwrap_or_else(|_| {
         let late = "the store does not answer in time";
-        Err(StoreError::new(StoreErrorKind::Unavailable, late))
+        Err(StoreError::new(StoreErrorKind::Unavailable, late).into())
     })
 }
 

@@ -167,7 +167,7 @@ async fn of_pool(pool: &SqlitePool, dialect: &Arc<Dialect>) -> sqlx::Result<Conn
 
 /// The tables, and the migrations that made them.
 #[cfg(feature = "postgres")]
-const TABLES: [(&str, i64); 42] = [
+const TABLES: [(&str, i64); 43] = [
     (TABLE, 0),
     ("leader", 1),
     ("schedule_progress", 1),
@@ -288,12 +288,14 @@ async fn migrate_server(
     let is_later = compatibility::is_later(&mut ours, TABLE, &known).await?;
     drop(ours);
     migrator.set_ignore_missing(is_later);
-    migrator.run_to(known.since, &mut *connection).await?;
+    migrator
+        .run_direct(Some(known.since), &mut *connection, false)
+        .await?;
     let session = PostgresSession::of_host(&mut *connection, dialect.clone());
     let mut ours = Connection::over(session, dialect.clone(), true);
     compatibility::write(&mut ours, &known).await?;
     drop(ours);
-    migrator.run(&mut *connection).await?;
+    migrator.run_direct(None, &mut *connection, false).await?;
     Ok(())
 }
 

@@ -62,14 +62,16 @@ impl Known {
         connection: &mut AnyConnection,
         migrator: &Migrator,
     ) -> Result<(), MigrateError> {
-        migrator.run_to(self.since, &mut *connection).await?;
+        migrator
+            .run_direct(Some(self.since), &mut *connection, false)
+            .await?;
         sqlx::query(WRITE)
             .bind(self.last)
             .bind(self.oldest)
             .bind(VERSION)
             .execute(&mut *connection)
             .await?;
-        migrator.run(&mut *connection).await
+        migrator.run_direct(None, &mut *connection, false).await
     }
 
     /// Whether a later version has brought the tables further than this program knows. Ask before they are migrated, under one

@@ -83,7 +83,7 @@ impl Operator {
     /// A hold, with what fell due in its gap.
     pub(super) async fn count_missed(&self, hold: Hold) -> RestoredStore {
         let RestoreGap { from, to } = hold.gap;
-        let due = if self.has_read_preferences() {
+        let due = if self.knows_who_is_due() {
             let due = self.due_between(from, to.min(from + COUNTED)).await;
             Some(due.iter().map(|due| due.items as u64).sum::<u64>())
         } else {
@@ -96,7 +96,7 @@ impl Operator {
         }
     }
 
-    fn has_read_preferences(&self) -> bool {
+    fn knows_who_is_due(&self) -> bool {
         let (jobs, status) = (self.jobs.current(), self.status.get());
         let is_known = |job: &JobConfig| match job.work {
             Work::Fixed { .. } => true,
