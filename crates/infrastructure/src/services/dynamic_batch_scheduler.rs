@@ -232,7 +232,7 @@ impl DynamicBatchScheduler {
             poll_interval: self.poll_interval,
             random: self.random,
             events: events.clone(),
-            eraser: self.eraser.clone(),
+            asks_for_erased: self.eraser.is_some(),
         };
         (ends, tokio::spawn(feed.follow()))
     }
@@ -355,7 +355,7 @@ impl DynamicBatchScheduler {
         }
         let changes_nothing = match &news {
             News::Changes { changes, .. } => changes.is_empty(),
-            News::Trouble(_) => true,
+            News::Erased(_) | News::Trouble(_) => true,
             _ => false,
         };
         if !changes_nothing {
@@ -368,13 +368,21 @@ impl DynamicBatchScheduler {
             self.is_started(index, now).await;
             self.mirrors[index].take(&news, now);
         }
-        // Nothing is planned for them any more.
-        if let (Some(eraser), News::Changes { changes, .. }) = (&self.eraser, &news) {
-            for change in changes {
-                if change.kind == ChangeKind::Erased {
-                    eraser.add(&change.tenant_id, change.changed_at.unwrap_or(now));
+        let Some(eraser) = &self.eraser else {
+            return;
+        };
+        // The jobs of this feature plan nothing for them any more.
+        match &news {
+            News::Changes { changes, .. } => {
+                for change in changes {
+                    if change.kind == ChangeKind::Erased {
+                        let erased_at = change.changed_at.unwrap_or(now);
+                        eraser.add(&feature_type, &change.tenant_id, erased_at);
+                    }
                 }
             }
+            News::Erased(erased) => eraser.add_all(&feature_type, erased),
+            _ => {}
         }
     }
 

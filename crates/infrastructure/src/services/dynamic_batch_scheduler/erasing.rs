@@ -1,10 +1,10 @@
 //! Erases what the agent holds of tenants that the Config Database has erased: in its own store, and what is remembered of features that
-//! it follows no more. Each feature names such a tenant, with the same time, so a tenant is erased once per erasure and process. What
-//! fails is retried until it is done. What a process has left undone when it ends, the next one finds again: its first full read asks for
-//! all erasures that the Config Database remembers.
+//! it follows no more. Each feature names such a tenant, and each has the tenant erased: until it does, its jobs may plan runs of the
+//! tenant, also after another feature has. What fails is retried until it is done. What a process has left undone when it ends, the next
+//! one finds again: its first full read asks for all erasures that the Config Database remembers.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     ops::Bound::{Excluded, Unbounded},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -13,21 +13,19 @@ use std::{
 use chrono::{DateTime, Utc};
 use punctual_application::{
     backoff::Backoff,
-    ports::{Clock, ConfigDatabase, ErasedRecords, TenantRecords},
+    ports::{Clock, ConfigDatabase, ErasedRecords, ErasedTenant, TenantRecords},
     tenant_hash,
 };
-use punctual_domain::TenantId;
+use punctual_domain::{FeatureType, TenantId};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
 /// The first and the longest wait after an erasure that failed.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_mins(1);
-/// Erasures that are remembered, so that none is repeated; then all are forgotten.
-const MAX_REMEMBERED: usize = 100_000;
 
-/// The tenants that are to be erased, each with the time of the erasure.
+/// The tenants that are to be erased.
 pub(super) struct Eraser {
     records: Arc<dyn TenantRecords>,
     config_database: Arc<dyn ConfigDatabase>,
@@ -38,8 +36,10 @@ pub(super) struct Eraser {
 
 #[derive(Default)]
 struct Tenants {
-    pending: BTreeMap<TenantId, DateTime<Utc>>,
-    erased: HashMap<TenantId, DateTime<Utc>>,
+    /// The tenants that are to be erased, each with the number of times that it was named.
+    pending: BTreeMap<TenantId, u64>,
+    /// The last erasure of each tenant that a feature has named, so that none is repeated.
+    named: HashMap<FeatureType, HashMap<TenantId, DateTime<Utc>>>,
 }
 
 impl Eraser {
@@ -61,38 +61,50 @@ impl Eraser {
         self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that a tenant was erased then, unless this erasure is done.
-    pub(super) fn add(&self, tenant_id: &TenantId, erased_at: DateTime<Utc>) {
+    /// Notes that a feature names a tenant that was erased then, unless it has named this erasure before.
+    pub(super) fn add(
+        &self,
+        feature_type: &FeatureType,
+        tenant_id: &TenantId,
+        erased_at: DateTime<Utc>,
+    ) {
         let tenants = &mut *self.tenants();
-        let known = tenants.erased.get(tenant_id);
-        if known.is_some_and(|known| *known >= erased_at) {
+        let named = tenants.named.entry(feature_type.clone()).or_default();
+        // The clock of the Config Database may have been set back since the erasure before.
+        if named.insert(tenant_id.clone(), erased_at) == Some(erased_at) {
             return;
         }
-        let pending = tenants.pending.entry(tenant_id.clone());
-        let pending = pending.or_insert(erased_at);
-        *pending = erased_at.max(*pending);
+        *tenants.pending.entry(tenant_id.clone()).or_default() += 1;
         self.added.notify_one();
     }
 
-    /// The next tenant behind `last`, so that one that cannot be erased does not keep the others waiting.
-    fn next(&self, last: Option<&TenantId>) -> Option<(TenantId, DateTime<Utc>)> {
+    /// Notes all erasures that the Config Database remembers of a feature. What it has forgotten need not be remembered here.
+    pub(super) fn add_all(&self, feature_type: &FeatureType, erased: &[ErasedTenant]) {
+        for one in erased {
+            self.add(feature_type, &one.tenant_id, one.erased_at);
+        }
+        let listed: HashSet<&TenantId> = erased.iter().map(|one| &one.tenant_id).collect();
+        if let Some(named) = self.tenants().named.get_mut(feature_type) {
+            named.retain(|tenant_id, _| listed.contains(tenant_id));
+        }
+    }
+
+    /// The next tenant behind `last`, so that one that cannot be erased does not keep the others waiting, with the number of times that
+    /// it was named.
+    fn next(&self, last: Option<&TenantId>) -> Option<(TenantId, u64)> {
         let tenants = self.tenants();
         let behind =
             last.and_then(|last| tenants.pending.range((Excluded(last), Unbounded)).next());
         let next = behind.or_else(|| tenants.pending.first_key_value());
-        next.map(|(tenant_id, erased_at)| (tenant_id.clone(), *erased_at))
+        next.map(|(tenant_id, times)| (tenant_id.clone(), *times))
     }
 
-    fn done(&self, tenant_id: TenantId, erased_at: DateTime<Utc>) {
-        let tenants = &mut *self.tenants();
-        // It may have been erased once more meanwhile.
-        if tenants.pending.get(&tenant_id) == Some(&erased_at) {
-            tenants.pending.remove(&tenant_id);
+    /// Notes that a tenant was erased, unless it was named again meanwhile: then it is erased once more.
+    fn done(&self, tenant_id: &TenantId, times: u64) {
+        let pending = &mut self.tenants().pending;
+        if pending.get(tenant_id) == Some(&times) {
+            pending.remove(tenant_id);
         }
-        if tenants.erased.len() >= MAX_REMEMBERED {
-            tenants.erased.clear();
-        }
-        tenants.erased.insert(tenant_id, erased_at);
     }
 
     /// Erases a tenant in the store, and has them forgotten in all features, also in those whose files no feed writes any more. What
@@ -110,7 +122,7 @@ impl Eraser {
         let mut failures = 0_u32;
         let mut last = None;
         while !stop.is_cancelled() {
-            let Some((tenant_id, erased_at)) = self.next(last.as_ref()) else {
+            let Some((tenant_id, times)) = self.next(last.as_ref()) else {
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => {}
@@ -123,10 +135,14 @@ impl Eraser {
                 Ok(erased) => {
                     failures = 0;
                     count("done");
-                    info!(%tenant, runs = erased.runs, items = erased.items,
-                        dead_letters = erased.dead_letters, others = erased.others,
-                        "Erased the tenant with the hash {tenant}, as the Config Database has");
-                    self.done(tenant_id.clone(), erased_at);
+                    if erased == ErasedRecords::default() {
+                        debug!(%tenant, "Nothing was held of the tenant with the hash {tenant}");
+                    } else {
+                        info!(%tenant, runs = erased.runs, items = erased.items,
+                            dead_letters = erased.dead_letters, others = erased.others,
+                            "Erased the tenant with the hash {tenant}, as the Config Database has");
+                    }
+                    self.done(&tenant_id, times);
                 }
                 Err(problem) => {
                     failures = failures.saturating_add(1);
@@ -196,8 +212,12 @@ mod tests {
         DateTime::from_timestamp(second.into(), 0).unwrap()
     }
 
+    fn feature(name: &str) -> FeatureType {
+        FeatureType::new(name).unwrap()
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn each_erasure_is_carried_out_once_and_one_that_fails_is_retried_and_keeps_no_other_waiting()
+    async fn each_erasure_is_carried_out_for_each_feature_and_one_that_fails_keeps_no_other_waiting()
      {
         let records = Arc::new(Records::default());
         records.fails.store(true, SeqCst);
@@ -209,21 +229,33 @@ mod tests {
         let stop = CancellationToken::new();
         let running = tokio::spawn(Arc::clone(&eraser).run(stop.clone()));
         let (ann, bob) = (TenantId::new("ann").unwrap(), TenantId::new("bob").unwrap());
+        let (mail, posts) = (feature("mail"), feature("posts"));
         let erased = || records.erased.lock().unwrap().clone();
-        // Two features name each.
-        for tenant in [&ann, &bob, &ann, &bob] {
-            eraser.add(tenant, at(1));
+        // Both features name each before any is erased.
+        for feature in [&mail, &posts] {
+            eraser.add(feature, &ann, at(1));
+            eraser.add(feature, &bob, at(1));
         }
         tokio::time::sleep(Duration::from_mins(3)).await;
         assert_eq!(erased(), ["bob"]);
         records.fails.store(false, SeqCst);
         tokio::time::sleep(Duration::from_mins(2)).await;
         assert_eq!(erased(), ["bob", "ann"]);
-        // The list of the Config Database names them again, and Bob is erased a second time.
-        eraser.add(&ann, at(1));
-        eraser.add(&bob, at(2));
+        // The list names them again; Bob is erased a second time, after the clock was set back.
+        let listed = |tenant_id: &TenantId, second| ErasedTenant {
+            tenant_id: tenant_id.clone(),
+            erased_at: at(second),
+        };
+        eraser.add_all(&mail, &[listed(&ann, 1), listed(&bob, 0)]);
         tokio::time::sleep(Duration::from_mins(1)).await;
         assert_eq!(erased(), ["bob", "ann", "bob"]);
+        // The other feature learns of that later. Until then, its jobs may have planned runs of Bob.
+        eraser.add(&posts, &bob, at(0));
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        assert_eq!(erased(), ["bob", "ann", "bob", "bob"]);
+        // What the list no longer names is forgotten.
+        eraser.add_all(&mail, &[listed(&ann, 1)]);
+        assert_eq!(eraser.tenants().named[&mail].len(), 1);
         stop.cancel();
         running.await.unwrap();
     }

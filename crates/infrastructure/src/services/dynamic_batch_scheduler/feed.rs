@@ -6,14 +6,12 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use punctual_application::{
     backoff::{Backoff, jittered},
-    ports::{Clock, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor},
+    ports::{Clock, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, ErasedTenant},
 };
 use punctual_domain::{Change, FeatureType, PreferenceRecord};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
-
-use super::erasing::Eraser;
 
 /// How often everything is read again although changes have been followed.
 const RECONCILE_EVERY: Duration = Duration::from_hours(1);
@@ -49,6 +47,8 @@ pub(super) enum News {
         changes: Vec<Change>,
         read_at: DateTime<Utc>,
     },
+    /// All tenants that were erased, as far as the Config Database remembers them. The snapshot before has none of them.
+    Erased(Vec<ErasedTenant>),
     /// They cannot be read.
     Trouble(String),
 }
@@ -62,8 +62,8 @@ pub(super) struct Feed {
     /// Gives numbers from 0 up to 1.
     pub(super) random: fn() -> f64,
     pub(super) events: mpsc::Sender<FeedEvent>,
-    /// Learns of the tenants that were erased while the feed was not followed.
-    pub(super) eraser: Option<Arc<Eraser>>,
+    /// Whether the tenants are asked for that were erased while the feed was not followed.
+    pub(super) asks_for_erased: bool,
     /// Ends the feed.
     pub(super) ends: CancellationToken,
 }
@@ -192,8 +192,8 @@ impl Feed {
             read_at: known_at.unwrap_or(read_at),
         };
         self.send(news).await?;
-        if known_at.is_none() {
-            self.find_erased().await;
+        if self.asks_for_erased && known_at.is_none() {
+            self.find_erased().await?;
         }
         if let Some(known_at) = known_at {
             let since = format!("cannot read preferences; those known at {known_at} are in effect");
@@ -206,21 +206,18 @@ impl Feed {
         }))
     }
 
-    /// Has those erased whom the Config Database has erased while the feed was not followed, or before the process ended.
-    async fn find_erased(&self) {
-        let Some(eraser) = &self.eraser else {
-            return;
-        };
+    /// Gives on who was erased while the feed was not followed, or before a process ended that was to erase them. It follows the
+    /// snapshot, so that nothing is planned for them any more.
+    async fn find_erased(&self) -> Result<(), Closed> {
         let feature_type = &self.feature_type;
         match self.config_database.erased(feature_type).await {
-            Ok(erased) => {
-                for one in erased {
-                    eraser.add(&one.tenant_id, one.erased_at);
-                }
+            Ok(erased) => self.send(News::Erased(erased)).await,
+            Err(error) => {
+                warn!(%feature_type, %error,
+                    "Failed to read which tenants of {feature_type} were erased, retrying with the next \
+                     full read: {error}");
+                Ok(())
             }
-            Err(error) => warn!(%feature_type, %error,
-                "Failed to read which tenants of {feature_type} were erased, retrying with the next \
-                 full read: {error}"),
         }
     }
 

@@ -239,6 +239,7 @@ impl JobMirror {
                 self.seen_until = Some(*read_at);
                 self.trouble = None;
             }
+            News::Erased(_) => {}
             News::Trouble(reason) => self.trouble = Some(reason.clone()),
         }
     }
