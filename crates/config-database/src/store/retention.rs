@@ -136,19 +136,21 @@ const HISTORIES: [History; 2] = [
 ];
 
 impl History {
-    /// The condition of the versions that are older than `$1`, with a newer one beside each.
+    /// The condition of the versions that newer ones had replaced before `$1`: until then they were in effect, however old they are.
     fn is_old(&self) -> String {
         let Self { name, owner, .. } = self;
         format!(
             "old.changed_at < $1 AND EXISTS (
                  SELECT 1 FROM {name} AS newer
-                 WHERE newer.{owner} = old.{owner} AND newer.config_key = old.config_key AND newer.version > old.version)"
+                 WHERE newer.{owner} = old.{owner} AND newer.config_key = old.config_key AND newer.version > old.version
+                   AND newer.changed_at < $1)"
         )
     }
 }
 
 impl ConfigStore {
-    /// The same, which keeps old versions of configurations for so many days; the newest version of each always stays.
+    /// The same, which keeps old versions of configurations for so many days since they were replaced; the newest version of each always
+    /// stays.
     #[must_use]
     pub fn keeping_history(mut self, days: u16) -> Self {
         self.keep_history = TimeDelta::days(days.into());

@@ -419,6 +419,8 @@ async fn what_is_older_than_it_is_kept_goes_and_the_newest_versions_stay(kind: K
         ("ann", "11:00"),
         ("ann", "12:00"),
         ("bob", "09:00"),
+        ("eve", "09:00"),
+        ("eve", "10:00"),
     ] {
         let tenant = TenantId::new(tenant).unwrap();
         let preference = daily(time).as_object().unwrap().clone();
@@ -431,7 +433,7 @@ async fn what_is_older_than_it_is_kept_goes_and_the_newest_versions_stay(kind: K
     for statement in [
         format!("UPDATE config_history SET changed_at = {}", days_ago(3)),
         format!(
-            "UPDATE config_history SET changed_at = {} WHERE version = 3",
+            "UPDATE config_history SET changed_at = {} WHERE version = 4 OR tenant_id = 'eve' AND version = 2",
             days_ago(1)
         ),
         format!(
@@ -494,7 +496,8 @@ async fn what_is_older_than_it_is_kept_goes_and_the_newest_versions_stay(kind: K
     .fetch_all(&pool)
     .await
     .unwrap();
-    assert_eq!(versions, ["ann 3", "ann 4", "bob 1"]);
+    // Eve's first version was in effect until a day ago, and can be brought back.
+    assert_eq!(versions, ["ann 3", "ann 4", "bob 1", "eve 1", "eve 2"]);
     pool.close().await;
 }
 
