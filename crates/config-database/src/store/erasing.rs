@@ -113,6 +113,9 @@ const ERASED_TENANTS: &str = "
     SELECT id, tenant_id, changed_at FROM changes
     WHERE change = 'erased' AND feature_type = $1 AND id > $2 AND NOT EXISTS (
         SELECT 1 FROM configs WHERE configs.tenant_id = changes.tenant_id AND config_value IS NOT NULL)
+      AND NOT EXISTS (
+        SELECT 1 FROM changes AS later
+        WHERE later.tenant_id = changes.tenant_id AND later.id > changes.id AND later.change <> 'erased')
     ORDER BY id LIMIT $3";
 
 /// How a column is shown.

@@ -7,7 +7,7 @@ use futures::TryStreamExt;
 use punctual_domain::{Change, ChangeKind, FeatureType, Shard, TenantId};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use sqlx::{AnyConnection, Row, any::AnyRow};
+use sqlx::{AnyConnection, AssertSqlSafe, Row, any::AnyRow};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -26,6 +26,11 @@ const CHANGES_KEPT: i64 = 2_000_000;
 
 /// The change of a tenant that was erased.
 pub(super) const ERASED: &str = "erased";
+
+/// The changes up to `$1` that are forgotten. Those that say who was erased before `$2` only: agents that start ask for all others,
+/// however many changes there were since.
+pub(super) const TO_PURGE: &str =
+    "changes WHERE id <= $1 AND (change <> 'erased' OR recorded_at < $2)";
 
 /// Changes that are looked through at once for those of a shard.
 const SCANNED: i64 = 10_000;
@@ -123,8 +128,8 @@ impl FeedState {
 }
 
 impl ConfigStore {
-    /// Forgets the changes that were recorded before `until`, and all but the newest 2,000,000. Readers who have not
-    /// seen them read the groups anew. Returns how many there were.
+    /// Forgets the changes that were recorded before `until`, and of all but the newest 2,000,000 those that do not say who was
+    /// erased. Readers who have not seen them read the groups anew. Returns how many there were.
     ///
     /// # Errors
     /// The store failed.
@@ -134,22 +139,24 @@ impl ConfigStore {
         loop {
             pace.begin();
             let mut transaction = self.begin(self.dialect.begin_write()).await?;
-            let until: Option<i64> = sqlx::query_scalar(
-                "SELECT max(id) FROM (SELECT id FROM changes WHERE id <= $1 ORDER BY id LIMIT $2) AS oldest",
-            )
+            let portion: Option<i64> = sqlx::query_scalar(AssertSqlSafe(format!(
+                "SELECT max(id) FROM (SELECT id FROM {TO_PURGE} ORDER BY id LIMIT $3) AS oldest"
+            )))
             .bind(last)
+            .bind(until.timestamp_micros())
             .bind(pace.rows())
             .fetch_one(&mut *transaction)
             .await?;
-            let Some(until) = until else {
+            let Some(portion) = portion else {
                 return Ok(purged);
             };
             sqlx::query("UPDATE feed SET purged_until = $1 WHERE purged_until < $1")
-                .bind(until)
+                .bind(portion)
                 .execute(&mut *transaction)
                 .await?;
-            let deleted = sqlx::query("DELETE FROM changes WHERE id <= $1")
-                .bind(until)
+            let deleted = sqlx::query(AssertSqlSafe(format!("DELETE FROM {TO_PURGE}")))
+                .bind(portion)
+                .bind(until.timestamp_micros())
                 .execute(&mut *transaction)
                 .await?;
             transaction.commit().await?;

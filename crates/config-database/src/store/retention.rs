@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
-use sqlx::{AnyPool, AssertSqlSafe, Row};
+use sqlx::{AnyPool, AssertSqlSafe, Row, any::AnyRow};
 use tokio::time::Instant;
 
-use super::{ConfigStore, StoreError, instant, now};
+use super::{ConfigStore, StoreError, feed::TO_PURGE, instant, now};
 
 /// How long old versions of configurations are kept by default.
 pub(super) const KEEP_HISTORY: TimeDelta = TimeDelta::days(365);
@@ -176,9 +176,13 @@ impl ConfigStore {
                     .await?,
             );
         }
-        let last = self.last_to_purge(now - KEEP_CHANGES).await?;
-        let changes = "SELECT count(*), min(recorded_at) FROM changes WHERE id <= $1";
-        found.push(self.count("changes", changes, last).await?);
+        let until = now - KEEP_CHANGES;
+        let last = self.last_to_purge(until).await?;
+        let changes = format!("SELECT count(*), min(recorded_at) FROM {TO_PURGE}");
+        let changes = sqlx::query(AssertSqlSafe(changes))
+            .bind(last)
+            .bind(until.timestamp_micros());
+        found.push(expiring("changes", &changes.fetch_one(&self.pool).await?)?);
         for table in &TABLES {
             let Table { name, time, .. } = table;
             let sql = format!("SELECT count(*), min({time}) FROM {name} WHERE {time} < $1");
@@ -201,13 +205,7 @@ impl ConfigStore {
             .bind(until)
             .fetch_one(&self.pool)
             .await?;
-        let rows: i64 = row.try_get(0)?;
-        let oldest: Option<i64> = row.try_get(1)?;
-        Ok(Expiring {
-            kind,
-            rows: rows.unsigned_abs(),
-            oldest: oldest.map(instant).transpose()?,
-        })
+        expiring(kind, &row)
     }
 
     /// Removes what is kept for a time only and is older. Returns how much there was, by kind. [`upkeep`](Self::upkeep) does it once an
@@ -287,6 +285,17 @@ impl ConfigStore {
             pace.end().await;
         }
     }
+}
+
+/// Records of a kind, by their number and the time of the oldest.
+fn expiring(kind: &'static str, row: &AnyRow) -> Result<Expiring, StoreError> {
+    let rows: i64 = row.try_get(0)?;
+    let oldest: Option<i64> = row.try_get(1)?;
+    Ok(Expiring {
+        kind,
+        rows: rows.unsigned_abs(),
+        oldest: oldest.map(instant).transpose()?,
+    })
 }
 
 /// Removes the rows of a table whose time is before `until`.

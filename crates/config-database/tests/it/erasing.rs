@@ -1,6 +1,7 @@
 //! A tenant that is erased: nothing of it stays, agents learn of it, and nothing else changes. And what goes by its age.
 
 use chrono::DateTime;
+use punctual_application::ports::ConfigDatabase;
 use punctual_config_database::{ConfigStore, Expiring};
 use punctual_domain::{FeatureType, TenantId};
 use reqwest::Method;
@@ -17,6 +18,7 @@ use crate::{
 on_both_databases! {
     nothing_is_left_of_a_tenant_that_was_erased
     the_feed_brings_an_erasure_and_lists_it_until_the_tenant_is_there_again
+    an_erasure_is_listed_for_its_days_however_many_changes_follow
     no_version_of_an_erased_configuration_comes_again
     administrators_erase_and_no_other_key
     the_page_erases_whose_id_is_typed
@@ -273,6 +275,46 @@ async fn the_feed_brings_an_erasure_and_lists_it_until_the_tenant_is_there_again
     // She is a tenant again: what agents hold of her now is not to be erased.
     server.put("ann", json!({"f": daily("10:00")})).await;
     assert_eq!(erased("feature_type=f").await["tenants"], json!([]));
+    // Also once she has removed what she had stored since.
+    let preferences = "tenants/ann/configs/feature_preferences";
+    let removed = server.call(Method::DELETE, preferences, "").await;
+    assert!(removed.status().is_success());
+    assert_eq!(erased("feature_type=f").await["tenants"], json!([]));
+}
+
+async fn an_erasure_is_listed_for_its_days_however_many_changes_follow(kind: Kind) {
+    let place = kind.place().await;
+    let store = ConfigStore::open(&place.url).await.unwrap();
+    let posts = FeatureType::new("posts").unwrap();
+    let ann = TenantId::new("ann").unwrap();
+    let preference = daily("09:00").as_object().unwrap().clone();
+    store.put(&ann, &posts, preference).await.unwrap();
+    let reason = "asked".parse().unwrap();
+    let erased = store.erase(&ann, "admin", &reason).await.unwrap();
+    sqlx::any::install_default_drivers();
+    let pool = AnyPool::connect(&place.url).await.unwrap();
+    // As if millions had followed.
+    sqlx::query("UPDATE feed SET head = head + 5000000")
+        .execute(&pool)
+        .await
+        .unwrap();
+    let bob = TenantId::new("bob").unwrap();
+    let preference = daily("09:00").as_object().unwrap().clone();
+    store.put(&bob, &posts, preference).await.unwrap();
+    let changes: Vec<String> = sqlx::query_scalar("SELECT change FROM changes ORDER BY id")
+        .fetch_all(&pool)
+        .await
+        .unwrap();
+    assert_eq!(changes, ["erased", "upserted"]);
+    assert_eq!(store.purge_changes(DateTime::UNIX_EPOCH).await.unwrap(), 0);
+    let listed = ConfigDatabase::erased(&store, &posts).await.unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].erased_at, erased.erased_at);
+    let until = "2999-01-01T00:00:00Z".parse().unwrap();
+    assert_eq!(store.purge_changes(until).await.unwrap(), 2);
+    let listed = ConfigDatabase::erased(&store, &posts).await.unwrap();
+    assert!(listed.is_empty());
+    pool.close().await;
 }
 
 async fn no_version_of_an_erased_configuration_comes_again(kind: Kind) {
