@@ -202,7 +202,7 @@ const SETTINGS: [Setting; 42] = [
         default: Some("127.0.0.1:8080"),
         range: None,
         what: "address that the agent listens on; an address that other machines can reach \
-            requires `BATCH_API_KEY`",
+            requires `BATCH_API_KEY`, an identity provider or a trusted proxy",
     },
     Setting {
         name: "BATCH_PUBLIC_URL",
