@@ -353,7 +353,7 @@ async fn a_stream_of_events_ends_with_the_key_that_it_was_asked_for_with() {
         .revoke_key(&actor, "view-er")
         .await
         .unwrap();
-    let minute = std::time::Duration::from_secs(60);
+    let minute = std::time::Duration::from_mins(1);
     let end = async |answer| tokio::time::timeout(minute, text(answer)).await;
     assert!(end(revoked).await.is_ok());
     assert!(end(own).await.is_err(), "it goes on");

@@ -278,7 +278,7 @@ mod tests {
         let eraser = Arc::new(eraser);
         let stop = CancellationToken::new();
         let running = tokio::spawn(Arc::clone(&eraser).run(stop.clone()));
-        eraser.add(&TenantId::new("bob").unwrap(), at(1));
+        eraser.add(&feature("mail"), &TenantId::new("bob").unwrap(), at(1));
         tokio::time::sleep(Duration::from_mins(3)).await;
         assert_eq!(calls.load(SeqCst), 2);
         assert_eq!(*records.erased.lock().unwrap(), ["bob", "bob"]);
