@@ -50,6 +50,9 @@ pub(crate) enum Command {
     /// Show what is wrong, the jobs, the running batches and the Config Database; requires a running agent
     #[command(after_help = examples::STATUS)]
     Status(StatusOptions),
+    /// End with 0 if the agent on this machine is alive and with 1 if it is not, as a health check does; requires no key
+    #[command(after_help = examples::HEALTH)]
+    Health,
     /// List the jobs with their state and next run; requires a running agent
     #[command(after_help = examples::JOBS)]
     Jobs(JobsOptions),

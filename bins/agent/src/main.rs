@@ -19,7 +19,7 @@ use std::{
 };
 
 use clap::Parser;
-use punctual_infrastructure::{RENDERER, render_in, serve};
+use punctual_infrastructure::{RENDERER, check_alive, render_in, serve};
 use punctual_web::process;
 use tokio::runtime::Runtime;
 
@@ -125,6 +125,9 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         }
         Command::Backup(options) => commands::backup::backup(&settings()?, options).await,
         Command::Restore(options) => commands::restore::restore(&settings()?, options).await,
+        Command::Health => check_alive(settings()?.batch_http_addr)
+            .await
+            .map_err(Failure::failed),
         Command::Zones(what) => commands::zones::zones(&settings()?, what).await,
         Command::Reference { what } => what.print(),
         Command::Completions { shell } => {

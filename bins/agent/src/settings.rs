@@ -1,7 +1,7 @@
 //! The agent's settings: from the environment, over a settings file, over the defaults.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::Arc,
@@ -16,7 +16,7 @@ use punctual_domain::{
     AfterRestore, EmailAddress, InvalidEmailAddress, ShardAssignment, Zone,
     values::{base_url, http_url},
 };
-use punctual_infrastructure::{EndpointError, read_zone_folder};
+use punctual_infrastructure::{EndpointError, from_here, read_zone_folder};
 use punctual_telemetry::LogFormat;
 use punctual_web::key::check_key;
 use secrecy::{ExposeSecret, SecretString};
@@ -571,12 +571,7 @@ impl Settings {
         if let Some(url) = &self.batch_public_url {
             return url.clone();
         }
-        let ip: IpAddr = match address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-            ip => ip,
-        };
-        format!("http://{}", SocketAddr::new(ip, address.port()))
+        format!("http://{}", from_here(address))
     }
 
     /// The folder of templates: beside the folder of `purposes.json`.

@@ -11,7 +11,7 @@ use punctual_config_database::{
     ConfigStore, Expiring, NewKey, Reason, Scope, Server, ServerError, ServerSettingNames,
 };
 use punctual_domain::{TenantId, visible, visible_lines};
-use punctual_infrastructure::log_zone_rules;
+use punctual_infrastructure::{check_alive, log_zone_rules};
 use punctual_telemetry::TelemetryError;
 use punctual_web::process::{self, NewFile, ReadyFile};
 use secrecy::ExposeSecret;
@@ -44,6 +44,8 @@ struct Cli {
 enum Command {
     /// Serve until SIGTERM or Ctrl-C (the default)
     Serve(ServeOptions),
+    /// End with 0 if the service on this machine is alive and with 1 if it is not, as a health check does
+    Health,
     /// Import configurations from a file (one JSON object per line)
     Import {
         /// File to import
@@ -166,6 +168,10 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             let server = server.map_err(with_setting)?.with_names(NAMES);
             let server = server.with_history_kept(keep_history_days);
             serve(server.with_embedding(embedding), ready_file).await
+        }
+        Command::Health => {
+            let address = settings.server().addr;
+            check_alive(address).await.map_err(|why| anyhow!(why))
         }
         Command::Import { file } => {
             let store = open(&settings.config_store_url).await?;

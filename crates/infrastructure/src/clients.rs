@@ -7,4 +7,6 @@ mod api;
 #[cfg(feature = "http")]
 pub mod config_database_client;
 pub mod last_known_good;
+#[cfg(feature = "http")]
+pub mod liveness;
 pub mod of_shards;

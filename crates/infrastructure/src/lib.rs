@@ -26,6 +26,8 @@ mod tenant_data;
 mod zone_folder;
 
 pub use clients::last_known_good::{FolderInUse, LastKnownGood};
+#[cfg(feature = "http")]
+pub use clients::liveness::{check_alive, from_here};
 pub use clients::of_shards::OfShards;
 #[cfg(feature = "http")]
 pub use clients::{

@@ -238,6 +238,12 @@ Examples:
   punctual-agent reference settings
   punctual-agent reference agent > openapi.json";
 
+pub(super) const HEALTH: &str = "\
+Examples:
+  punctual-agent health
+
+`punctual-agent status` says what does not go well in an agent that is alive.";
+
 pub(super) const COMPLETIONS: &str = "\
 Examples:
   punctual-agent completions bash > /usr/share/bash-completion/completions/punctual-agent

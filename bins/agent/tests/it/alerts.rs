@@ -97,7 +97,7 @@ fn test_alerts(project: &Project, agent: &Agent) -> (bool, Value) {
     (output.status.success(), printed)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_test_reaches_the_webhook_of_the_settings_and_says_what_it_answered() {
     let (inbox, project) = (Inbox::default(), failing());
     let url = inbox.serve().await;

@@ -85,7 +85,7 @@ async fn an_operator_sees_what_goes_on_and_steers_it() {
     let pause = format!("/api/v1/jobs/{JOB}/pause");
     agent.call(Method::POST, &pause, &json!({})).await;
     browser
-        .until("return window.stays && document.getElementById('live').textContent.includes('is paused by 127.0.0.1')")
+        .until("return window.stays && document.getElementById('live').textContent.includes('is paused by operator (key)')")
         .await;
     browser.press("#live .finding a").await;
     assert_eq!(browser.text("h1").await, JOB);
