@@ -60,11 +60,7 @@ impl RestoredStore {
             None => "and what fell due in it is not known yet: the preferences are being read"
                 .to_owned(),
         };
-        format!(
-            "it knows nothing of the time from {} to {}, {due}",
-            time(from),
-            time(to)
-        )
+        format!("it lacks {} to {}, {due}", time(from), time(to))
     }
 }
 

@@ -8,7 +8,7 @@ impl Operator {
     pub(super) async fn restored_finding(&self, hold: Hold) -> Finding {
         let restored = self.count_missed(hold).await;
         let what = format!(
-            "the store was restored from an older copy, and nothing is planned or run until an operator decides: {}",
+            "the store was restored from an older copy; until you decide, nothing runs: {}",
             restored.in_words()
         );
         Finding::new(FindingKind::Restored, what, restored.since).begun()
