@@ -92,7 +92,7 @@ def check(what, rendered):
         if manifest["kind"] != "ServiceMonitor":
             validate(what, manifest)
     for (kind, name), manifest in by_name.items():
-        if kind == "Deployment":
+        if kind in ("Deployment", "StatefulSet"):
             pod = manifest["spec"]["template"]["spec"]
             check_settings(pod["containers"])
             if name.endswith("-agent"):
