@@ -451,8 +451,8 @@ impl Settings {
                 || self.batch_oidc_issuer.is_some()
                 || self.batch_trusted_proxy_header.is_some()
                 || self.batch_http_addr.ip().is_loopback(),
-            "BATCH_HTTP_ADDR is {}, which other machines can reach, and no API key is set; set \
-             BATCH_API_KEY, or listen on 127.0.0.1",
+            "BATCH_HTTP_ADDR is {}, which other machines can reach, and everyone could use it; set \
+             BATCH_API_KEY, BATCH_OIDC_ISSUER or BATCH_TRUSTED_PROXY_HEADER, or listen on 127.0.0.1",
             self.batch_http_addr
         );
         if let Some(url) = &self.batch_public_url {
