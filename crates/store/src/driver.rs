@@ -93,6 +93,7 @@ impl Database {
         self.0.is_shared()
     }
 
+    #[cfg(feature = "postgres")]
     pub(crate) fn dialect(&self) -> &Arc<Dialect> {
         self.0.dialect()
     }

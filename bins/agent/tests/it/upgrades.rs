@@ -186,7 +186,7 @@ impl Bench {
             .until("/api/v1/jobs/posts", |job| job["tenants"] == TENANTS)
             .await;
         agent
-            .until("/api/v1/jobs/records", |job| job["loaded"] == true)
+            .until("/api/v1/jobs/records", |job| job["next"].is_string())
             .await;
         agent
     }
