@@ -1,5 +1,5 @@
-// An identity provider for tests: oidc-provider with a form that takes any password. Whoever signs in is in the group that their
-// name says, as in `ann.admins`. Tells its address on the first line of its output.
+// An identity provider for tests: oidc-provider with a form that takes any password. A person who signs in is in the group that
+// their name says, as in `ann.admins`. Writes its address on the first line of its output.
 import { createServer } from "node:http";
 
 const { default: Provider } = await import(process.env.TEST_OIDC_PROVIDER);

@@ -49,7 +49,7 @@ pub use services::{
         ReplayReport, Replicas, RestoreReport, RestoreRequest, RestoredStore, RetentionReport,
         RunPreparation, Severity, SuppressReport, SuppressRequest, TakenCompletion, TrendBucket,
         Trends, TriggerRequest, TriggeredBatch, ZoneInUse, amount, caller, first_of,
-        hash_of_tenant, length_in_words, noun, size_in_words,
+        length_in_words, noun, size_in_words,
     },
     provider_batch_store::ProviderBatchStore,
     schedule_status::{JobStatus, MirrorHandle, SchedulerStatus, SlotStatus, StatusHandle},

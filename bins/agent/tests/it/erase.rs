@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use chrono::{TimeDelta, Utc};
-use punctual_application::hash_of_tenant;
+use punctual_application::tenant_hash;
 use serde_json::{Value, json};
 use sqlx::{Connection, SqliteConnection};
 
@@ -102,7 +102,10 @@ async fn a_person_is_erased_from_the_store_the_folder_and_what_is_said() {
     }
     let log = agent.get("/api/v1/audit-log?action=erase_tenant").await;
     let tenant = "bird".parse().unwrap();
-    assert_eq!(log["entries"][0]["subject"], hash_of_tenant(&tenant));
+    assert_eq!(
+        log["entries"][0]["subject"],
+        format!("tenant {}", tenant_hash(&tenant))
+    );
     assert_eq!(log["entries"][0]["detail"], "request of erased tenant, 7");
 
     let metrics = reqwest::get(format!("{}/metrics", agent.api()))

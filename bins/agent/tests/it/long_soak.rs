@@ -1,6 +1,6 @@
 //! Everything at once, for minutes: edits, imports, erasures, manual runs, kills and restarts of agents, of the Config Database and of
 //! the connections to `PostgreSQL`, on either store. Then: each run has happened once, nothing was logged that operators need not
-//! know, memory is flat and files are bounded. `SOAK_MINUTES=30` makes it long.
+//! know. How memory and files have grown is printed; from ten minutes on, memory must be flat. `SOAK_MINUTES=30` makes it long.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -60,7 +60,6 @@ pub use self::{
     retention::{JobRetention, RetentionReport},
     search::Found,
     suppressions::{SuppressReport, SuppressRequest},
-    tenant_records::hash_of_tenant,
     trends::{TrendBucket, Trends},
     trigger::{TriggerRequest, TriggeredBatch},
     upcoming::DueItems,

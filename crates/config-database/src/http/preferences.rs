@@ -61,13 +61,7 @@ pub(super) async fn groups(
     query: Result<Query<GroupsQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(query) = query?;
-    let feature_type = query.feature_type.ok_or_else(|| {
-        Problem::new(
-            StatusCode::BAD_REQUEST,
-            "feature_type is missing; add ?feature_type=instagram_posts",
-        )
-    })?;
-    let feature_type = FeatureType::new(&feature_type)?;
+    let feature_type = feature_of(query.feature_type)?;
     let shards = shards_of(query.shard.as_deref())?;
     let accepts = headers
         .get(header::ACCEPT)
@@ -221,17 +215,18 @@ pub(super) async fn erased(
     query: Result<Query<ErasedQuery>, QueryRejection>,
 ) -> Result<Json<ErasedPage>, Problem> {
     let Query(query) = query?;
-    let feature_type = query.feature_type.ok_or_else(|| {
-        Problem::new(
-            StatusCode::BAD_REQUEST,
-            "feature_type is missing; add ?feature_type=instagram_posts",
-        )
-    })?;
-    let feature_type = FeatureType::new(&feature_type)?;
+    let feature_type = feature_of(query.feature_type)?;
     let shards = shards_of(query.shard.as_deref())?;
     let since_id = query.since_id.unwrap_or(0);
     let erased = app.store.erased_tenants(&feature_type, since_id, &shards);
     Ok(Json(erased.await?))
+}
+
+/// The feature that a query names, which it must.
+fn feature_of(named: Option<String>) -> Result<FeatureType, Problem> {
+    let missing = "feature_type is missing; add ?feature_type=instagram_posts";
+    let named = named.ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, missing))?;
+    Ok(FeatureType::new(&named)?)
 }
 
 /// The shards that are asked for; none: all tenants.

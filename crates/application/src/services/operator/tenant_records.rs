@@ -15,8 +15,7 @@ const MAX_REASON: usize = 500;
 const SHOWN: usize = 60;
 
 /// What stands for a tenant in the audit log: the [hash](fn@tenant_hash) of the id.
-#[must_use]
-pub fn hash_of_tenant(tenant_id: &TenantId) -> String {
+fn subject_of(tenant_id: &TenantId) -> String {
     format!("tenant {}", tenant_hash(tenant_id))
 }
 
@@ -47,7 +46,7 @@ impl Operator {
         reason: Option<&str>,
     ) -> Result<ErasedRecords, OperatorError> {
         let reason = checked(reason)?;
-        let hash = hash_of_tenant(tenant_id);
+        let hash = subject_of(tenant_id);
         self.record(actor, "erase_tenant", &hash, reason).await?;
         // A disk that fails keeps nothing else from being erased.
         let forgotten = self.preferences.forget(tenant_id).await;
@@ -78,7 +77,7 @@ impl Operator {
         actor: &Actor,
         tenant_id: &TenantId,
     ) -> Result<TenantExport, OperatorError> {
-        self.record(actor, "export_tenant", &hash_of_tenant(tenant_id), "")
+        self.record(actor, "export_tenant", &subject_of(tenant_id), "")
             .await?;
         Ok(self.noted(self.tenant_records.export(tenant_id).await)?)
     }
@@ -152,7 +151,7 @@ mod tests {
             .iter()
             .find(|entry| entry.action == "erase_tenant")
             .unwrap();
-        assert_eq!(entry.subject, hash_of_tenant(&ann));
+        assert_eq!(entry.subject, subject_of(&ann));
         assert_eq!(entry.detail, "asked by erased tenant, as request 7");
         assert!(
             log.iter().all(|entry| !entry.detail.contains("ann")),
