@@ -94,6 +94,8 @@ struct World {
     batches: BTreeSet<String>,
     /// Tenants that come and are erased again.
     erased: usize,
+    /// The messages that operators know.
+    known: Vec<String>,
 }
 
 impl World {
@@ -134,6 +136,7 @@ impl World {
             random: fastrand::Rng::with_seed(11),
             batches: BTreeSet::new(),
             erased: 0,
+            known: known_messages(),
         };
         world.import(0..TENANTS).await;
         for place in 0..world.replicas.len() {
@@ -167,7 +170,10 @@ impl World {
         let replica = &mut self.replicas[place];
         let agent = replica.agent.take().unwrap();
         for line in agent.log() {
-            *replica.logged.entry(kind_of(&line)).or_default() += 1;
+            *replica
+                .logged
+                .entry(kind_of(&line, &self.known))
+                .or_default() += 1;
         }
         if kill {
             agent.kill();
@@ -424,13 +430,41 @@ fn tenant_id(number: usize) -> String {
     format!("t{number:04}")
 }
 
-/// What a warning or an error is about: its message up to what differs.
-fn kind_of(line: &str) -> String {
+/// What a warning or an error is about: the message of the runbook that it is an instance of, else itself.
+fn kind_of(line: &str, known: &[String]) -> String {
     let entry: Value = serde_json::from_str(line).unwrap_or_default();
     let message = entry["message"].as_str().unwrap_or(line);
-    let differs = |c: char| c.is_ascii_digit() || [':', '`', '('].contains(&c);
-    let kind = message.split(differs).next().unwrap_or_default();
-    kind.trim().to_owned()
+    let kind = known.iter().find(|template| is_instance(message, template));
+    kind.map_or(message, String::as_str).to_owned()
+}
+
+/// Whether `message` has the fixed parts of `template`, in their order. What stands between them, as `…`, differs.
+fn is_instance(message: &str, template: &str) -> bool {
+    let mut parts = template.split('…');
+    let first = parts.next().unwrap_or_default();
+    let mut rest = message.strip_prefix(first);
+    for part in parts {
+        rest = rest
+            .and_then(|rest| rest.split_once(part))
+            .map(|(_, after)| after);
+    }
+    rest.is_some()
+}
+
+/// The messages that the runbook explains, and what a library says when a connection is ended under it.
+fn known_messages() -> Vec<String> {
+    let runbook = std::fs::read_to_string(repository().join("docs/operations/runbook.md")).unwrap();
+    let rows = runbook.lines().filter(|line| line.starts_with("| `"));
+    let messages = rows.flat_map(|row| {
+        row.split(" | ")
+            .next()
+            .unwrap()
+            .split('`')
+            .skip(1)
+            .step_by(2)
+    });
+    let foreign = "error occurred while testing the connection on-release";
+    messages.chain([foreign]).map(str::to_owned).collect()
 }
 
 /// The growth of values over time, in units a minute, by least squares.
@@ -455,11 +489,6 @@ fn bytes(folder: &Path) -> u64 {
             Err(_) => 0,
         })
         .sum()
-}
-
-/// Whether operators know of it: the runbook does, or a library says it of a connection that has ended.
-fn is_known(kind: &str, runbook: &str) -> bool {
-    runbook.contains(kind) || kind == "error occurred while testing the connection on-release"
 }
 
 async fn soak(store: &str, store_url: Option<String>) {
@@ -511,10 +540,9 @@ async fn soak(store: &str, store_url: Option<String>) {
     // Who is erased before the run begins is skipped.
     assert!(sums.succeeded + sums.skipped == sums.runs, "{sums:?}");
     assert_eq!(called_for, runs);
-    let runbook = std::fs::read_to_string(repository().join("docs/operations/runbook.md")).unwrap();
     let unknown: Vec<&String> = logged
         .keys()
-        .filter(|kind| !is_known(kind, &runbook))
+        .filter(|kind| !world.known.contains(kind))
         .collect();
     assert!(unknown.is_empty(), "unknown in the log: {unknown:#?}");
     // A minute is too short to tell growth from warming up.
