@@ -1,6 +1,6 @@
-//! What the removal of old results costs: a minute of many users on an empty store, and again while millions of old results are
-//! removed, with how late the items begin and how long a small write waits. The old results are written by SQL, as the tables stand,
-//! because the store's ports would take minutes; everything else is the real thing.
+//! What the removal of old results costs: minutes of many users on an empty store, on one with millions of old results, and while
+//! these are removed, with how late the items begin and how long small writes wait, in these minutes and between them. The old results
+//! are written by SQL, as the tables stand, because the store's ports would take minutes; everything else is the real thing.
 //!
 //! ```text
 //! cargo run --release -p punctual-benchmarks --bin retention
@@ -10,7 +10,10 @@
 
 use std::{
     fmt::Write as _,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -47,6 +50,8 @@ struct Options {
 
 /// The latest of the results that are too old: longer ago than they are kept.
 const OLDEST_KEPT: i64 = 100;
+/// How many minutes run in each state of the store.
+const MINUTES: usize = 5;
 /// Users of a chunk.
 const CHUNK: usize = 500;
 
@@ -176,10 +181,14 @@ async fn start(options: &Options, url: &str, measured: &Measured) -> anyhow::Res
     Ok(punctual)
 }
 
-/// Writes a little from time to time until `stop`. Returns the longest wait for it.
-async fn longest_write(store: Store, stop: CancellationToken) -> anyhow::Result<Duration> {
+/// Writes a little from time to time until `stop`. Returns the longest wait for it while a minute runs, and between minutes.
+async fn longest_writes(
+    store: Store,
+    is_minute: Arc<AtomicBool>,
+    stop: CancellationToken,
+) -> anyhow::Result<[Duration; 2]> {
     let operations = store.operations();
-    let mut longest = Duration::ZERO;
+    let mut longest = [Duration::ZERO; 2];
     while !stop.is_cancelled() {
         let entry = AuditEntry {
             at: Utc::now(),
@@ -189,10 +198,12 @@ async fn longest_write(store: Store, stop: CancellationToken) -> anyhow::Result<
             detail: String::new(),
             reason: None,
         };
-        let began = Instant::now();
+        let (began, began_in_minute) = (Instant::now(), is_minute.load(Relaxed));
         operations.record(&entry).await?;
-        longest = longest.max(began.elapsed());
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        let between = !began_in_minute && !is_minute.load(Relaxed);
+        let longest = &mut longest[usize::from(between)];
+        *longest = began.elapsed().max(*longest);
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     Ok(longest)
 }
@@ -222,12 +233,48 @@ async fn minute(punctual: &Punctual, measured: &Measured) -> anyhow::Result<(f64
     Ok((at(50)?, at(99)?, took))
 }
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let options = Options::parse();
-    let _telemetry = log("warn")?;
-    let folder = tempfile::tempdir()?;
-    let url = store_url(folder.path(), options.postgres)?;
+/// Has the removal begin tomorrow, or at once.
+async fn postpone_removal(options: &Options, url: &str, postpone: bool) -> anyhow::Result<()> {
+    let tomorrow = (Utc::now() + TimeDelta::days(1)).timestamp_micros();
+    let insert =
+        format!("INSERT INTO retention_state (name, value) VALUES ('begins_at', {tomorrow})");
+    let delete = "DELETE FROM retention_state WHERE name = 'begins_at'";
+    let sql = if postpone {
+        format!("{delete}; {insert}")
+    } else {
+        delete.to_owned()
+    };
+    if options.postgres {
+        let pool = PgPoolOptions::new().max_connections(1).connect(url).await?;
+        let sql = format!("SET search_path TO punctual; {sql}");
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await?;
+        pool.close().await;
+    } else {
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect(url)
+            .await?;
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await?;
+        pool.close().await;
+    }
+    Ok(())
+}
+
+/// The middle one.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// What of the old results is there while minutes run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Empty,
+    Full,
+    Removing,
+}
+
+async fn measure(options: &Options, url: &str, phase: Phase) -> anyhow::Result<()> {
     let database = if options.postgres {
         "PostgreSQL"
     } else {
@@ -237,48 +284,66 @@ async fn main() -> anyhow::Result<()> {
         began: Instant::now(),
         items: Vec::new(),
     }));
-    let old = options.users as i64 * options.days;
-    for removes in [false, true] {
-        if removes {
-            fill(&options, &url).await?;
-        }
-        let began = Instant::now();
-        let punctual = start(&options, &url, &measured).await?;
-        let store = Store::open(&url).await?;
-        let stop = CancellationToken::new();
-        let writing = tokio::spawn(longest_write(store, stop.clone()));
-        // The removal has begun by then.
-        tokio::time::sleep(Duration::from_secs(2)).await;
+    let began = Instant::now();
+    let punctual = start(options, url, &measured).await?;
+    let (stop, is_minute) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
+    let store = Store::open(url).await?;
+    let writing = tokio::spawn(longest_writes(store, is_minute.clone(), stop.clone()));
+    let (mut halves, mut latest, mut all) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..MINUTES {
+        // The removal goes on by then.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        is_minute.store(true, Relaxed);
         let (p50, p99, took) = minute(&punctual, &measured).await?;
-        let removal = async || -> anyhow::Result<u64> {
-            Ok(punctual.operator().retention().await?.total().0)
-        };
-        while removes && removal().await? > 0 {
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-        let removed_in = began.elapsed().as_secs_f64();
-        stop.cancel();
-        let longest = writing.await??;
-        println!(
-            "{} users, {database}, {}: half of them begin within {:.0} ms, 99 % within {:.0} ms, all done in {took:.2} s; the \
-             longest write waits {:.0} ms",
-            options.minute,
-            if removes {
-                "while old results are removed"
-            } else {
-                "alone"
-            },
-            p50 * 1e3,
-            p99 * 1e3,
-            longest.as_secs_f64() * 1e3,
-        );
-        if removes {
-            println!(
-                "{old} old results, {database}: removed in {removed_in:.1} s with the minute in between, {:.0} rows/s",
-                old as f64 / removed_in
-            );
-        }
-        punctual.shut_down(Duration::from_secs(5)).await;
+        is_minute.store(false, Relaxed);
+        halves.push(p50);
+        latest.push(p99);
+        all.push(took);
     }
+    let removal =
+        async || -> anyhow::Result<u64> { Ok(punctual.operator().retention().await?.total().0) };
+    while phase == Phase::Removing && removal().await? > 0 {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let removed_in = began.elapsed().as_secs_f64();
+    stop.cancel();
+    let [in_minutes, between] = writing.await??;
+    println!(
+        "{} users, {database}, {}: half of them begin within {:.0} ms, 99 % within {:.0} ms, all done in {:.2} s (medians of \
+         {MINUTES}); the longest write waits {:.0} ms in these minutes, {:.0} ms between them",
+        options.minute,
+        match phase {
+            Phase::Empty => "empty store",
+            Phase::Full => "beside old results",
+            Phase::Removing => "while old results are removed",
+        },
+        median(halves) * 1e3,
+        median(latest) * 1e3,
+        median(all),
+        in_minutes.as_secs_f64() * 1e3,
+        between.as_secs_f64() * 1e3,
+    );
+    if phase == Phase::Removing {
+        let old = options.users as i64 * options.days;
+        println!(
+            "{old} old results, {database}: removed in {removed_in:.1} s with the minutes in between, {:.0} rows/s",
+            old as f64 / removed_in
+        );
+    }
+    punctual.shut_down(Duration::from_secs(5)).await;
     Ok(())
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let _telemetry = log("warn")?;
+    let folder = tempfile::tempdir()?;
+    let url = store_url(folder.path(), options.postgres)?;
+    measure(&options, &url, Phase::Empty).await?;
+    fill(&options, &url).await?;
+    postpone_removal(&options, &url, true).await?;
+    measure(&options, &url, Phase::Full).await?;
+    postpone_removal(&options, &url, false).await?;
+    measure(&options, &url, Phase::Removing).await
 }
