@@ -7,12 +7,12 @@ use std::{path::PathBuf, time::Duration};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use clap_complete::Shell;
 use punctual_application::Role;
 use punctual_domain::{
     AfterRestore, BatchStatus, EmailAddress, FailureKind, FeatureType, ItemStatus, JobId,
     RestoreChoice, TenantId,
 };
+use punctual_web::shell::Shell;
 use uuid::Uuid;
 
 use self::values::{batch_id, date, dead_letter_id, duration, instant, whole_number, word};

@@ -6,7 +6,6 @@ mod commands;
 mod output;
 mod reload;
 mod remedies;
-mod service_manager;
 mod settings;
 mod sign_in;
 mod terminal;

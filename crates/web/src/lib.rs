@@ -12,7 +12,11 @@ pub mod page;
 pub mod problem;
 pub mod process;
 mod serve;
+#[cfg(feature = "program")]
+pub mod service_manager;
 pub mod session;
+#[cfg(feature = "program")]
+pub mod shell;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod words;

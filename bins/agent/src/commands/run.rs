@@ -15,7 +15,7 @@ use punctual_telemetry::{LogFormat, TelemetryError};
 use punctual_web::{
     page::with_favicon,
     process::{self, ReadyFile},
-    serve,
+    serve, service_manager,
 };
 use serde_json::json;
 use tokio::{
@@ -32,7 +32,6 @@ use crate::{
     output::{Tone, View, print_error, print_line},
     reload::{self, Reload},
     remedies::WORDS,
-    service_manager,
     settings::Settings,
     sign_in,
     terminal::{Display, Terminal},
@@ -153,7 +152,7 @@ pub(crate) async fn run(mut settings: Settings, options: RunOptions) -> Result<(
     parts.spawn(named("the API", api));
     parts.spawn(named(
         "the systemd watchdog",
-        service_manager::alive(stop.clone()),
+        service_manager::alive(stop.clone().cancelled_owned()),
     ));
     parts.spawn(named(
         "the upkeep of the metrics",
