@@ -1,231 +1,162 @@
 //! `punctual-config-service`: the reference Config Database as a process of its own.
 
+mod cli;
+mod serve;
 mod settings;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    fmt,
+    io::{self, IsTerminal, Write},
+    path::Path,
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::{Context, anyhow};
 use chrono::TimeDelta;
-use clap::{Args, Parser, Subcommand};
+use clap::{CommandFactory, Parser};
 use punctual_config_database::{
-    ConfigStore, Expiring, NewKey, Reason, Scope, Server, ServerError, ServerSettingNames,
+    ConfigStore, Expiring, NewKey, Server, ServerError, ServerSettingNames,
 };
-use punctual_domain::{TenantId, visible, visible_lines};
+use punctual_domain::{visible, visible_lines};
 use punctual_infrastructure::{check_alive, log_zone_rules};
-use punctual_telemetry::TelemetryError;
-use punctual_web::process::{self, NewFile, ReadyFile};
+use punctual_telemetry::{Telemetry, TelemetryError};
+use punctual_web::{
+    process::{self, NewFile, ReadyFile},
+    shell,
+};
 use secrecy::ExposeSecret;
-use serde_json::json;
-use tokio::{
-    runtime::Runtime,
-    signal::unix::{Signal, SignalKind, signal},
-    sync::oneshot,
+use tokio::runtime::Runtime;
+
+use crate::{
+    cli::{Cli, Command, Keys, ServeOptions, ServiceCommand, ShellCommand},
+    serve::serve,
+    settings::Settings,
 };
 
-use crate::settings::Settings;
-
-/// Stores the preferences of every tenant and serves them over HTTP.
-///
-/// Settings come from the environment: `CONFIG_STORE_URL` (<sqlite://var/config.db>, or postgres://…), `CONFIG_HTTP_ADDR`
-/// (127.0.0.1:8000), `CONFIG_SERVICE_API_KEY` (the administrator's key), `CONFIG_KEEP_HISTORY_DAYS` (365: days for which earlier
-/// versions of preferences are kept), `BATCH_LOG`, `BATCH_LOG_FORMAT`. To embed its pages:
-/// `CONFIG_EMBED_ORIGINS` (sites that may, such as <https://shop.example>), `CONFIG_LINK_KEYS` (id:secret, which sign
-/// links), `CONFIG_PUBLIC_URL` (its address in browsers), `CONFIG_SITE_NAME`, `CONFIG_SITE_LOGO` (a file). To show past runs on
-/// its pages: `CONFIG_AGENT_URLS` (<http://127.0.0.1:8080>), `CONFIG_AGENT_API_KEY`. Zone rules in place of the built-in ones:
-/// `CONFIG_TZDB_DIR` (a folder as /usr/share/zoneinfo, or system); give it and all agents the same.
-#[derive(Parser)]
-#[command(version, verbatim_doc_comment)]
-struct Cli {
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Serve until SIGTERM or Ctrl-C (the default)
-    Serve(ServeOptions),
-    /// End with 0 if the service on this machine is alive and with 1 if it is not, as a health check does
-    Health,
-    /// Import configurations from a file (one JSON object per line)
-    Import {
-        /// File to import
-        file: PathBuf,
-    },
-    /// Copy the `SQLite` store to a file and check the copy, while the service runs
-    Backup {
-        /// File of the copy; it must not exist
-        #[arg(long, value_name = "FILE")]
-        to: PathBuf,
-    },
-    /// Create, list, rotate and revoke API keys
-    #[command(subcommand)]
-    Keys(Keys),
-    /// Erase everything that is held of a tenant; agents erase what they hold
-    Erase {
-        /// Tenant to erase
-        tenant: TenantId,
-        /// Why, for the list of erasures
-        #[arg(long)]
-        reason: Reason,
-    },
-    /// Print everything that is held of a tenant, as JSON
-    Export {
-        /// Tenant to export
-        tenant: TenantId,
-    },
-    /// Show what is older than it is kept, and goes within the hour while the service runs
-    Retention,
-}
-
-#[derive(Args, Default)]
-struct ServeOptions {
-    /// When the service is ready, write its address to this file or pipe, as one line of JSON
-    #[arg(long, value_name = "PATH")]
-    ready_file: Option<PathBuf>,
-}
-
-#[derive(Subcommand)]
-enum Keys {
-    /// Create a key and print it (it cannot be shown again)
-    Create {
-        /// Name of the key
-        name: String,
-        /// Scope: read, agent, write or admin
-        #[arg(long, default_value_t = Scope::Read)]
-        scope: Scope,
-        /// Restrict the key to this tenant
-        #[arg(long)]
-        tenant: Option<TenantId>,
-    },
-    /// List active keys (secrets are not shown)
-    List,
-    /// Replace a key and print the new one (it cannot be shown again)
-    Rotate {
-        /// Name of the key
-        name: String,
-        /// Hours until the old key expires
-        #[arg(long, value_name = "HOURS", default_value_t = 24, value_parser = clap::value_parser!(u32).range(..=720))]
-        overlap: u32,
-    },
-    /// Revoke a key
-    Revoke {
-        /// Name of the key
-        name: String,
-    },
-}
-
-/// From the signal to the end of the process, whatever is still being answered.
-const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(20);
 /// What threads have not ended by then, such as one that waits for a disk, ends with the process.
 const THREADS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why a command did not do what was asked.
+enum Failure {
+    /// It could not be done: exit code 1.
+    Failed(anyhow::Error),
+    /// What was given cannot be used: exit code 2.
+    BadInput(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
 
 fn main() -> ExitCode {
     process::begin();
     let cli = Cli::parse();
-    let outcome = Runtime::new()
-        .map_err(anyhow::Error::from)
-        .and_then(|runtime| {
-            let outcome = runtime.block_on(run(cli));
-            runtime.shutdown_timeout(THREADS_TIMEOUT);
-            outcome
-        });
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{}", visible_lines(&format!("Error: {error:?}")));
-            ExitCode::FAILURE
+    let outcome = Runtime::new().map_err(Failure::from).and_then(|runtime| {
+        let outcome = runtime.block_on(run(cli));
+        runtime.shutdown_timeout(THREADS_TIMEOUT);
+        outcome
+    });
+    let (error, code) = match outcome {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Failed(error)) => (error, 1),
+        Err(Failure::BadInput(error)) => (error, 2),
+    };
+    print_error(format!("error: {error:#}"));
+    ExitCode::from(code)
+}
+
+async fn run(cli: Cli) -> Result<(), Failure> {
+    let usual = || Command::Service(ServiceCommand::Serve(ServeOptions::default()));
+    match cli.command.unwrap_or_else(usual) {
+        Command::Service(command) => {
+            let settings = Settings::load().map_err(Failure::BadInput)?;
+            let _telemetry = begin_log(&settings).map_err(Failure::BadInput)?;
+            if let Some(folder) = &settings.config_tzdb_dir {
+                log_zone_rules(folder);
+            }
+            process::keep_database_private(&settings.config_store_url);
+            with_settings(settings, command).await
+        }
+        Command::Shell(ShellCommand::Completions { shell }) => {
+            let script = shell::completions(Cli::command(), shell);
+            Ok(print_line(script.trim_end())?)
+        }
+        Command::Shell(ShellCommand::Man { to }) => {
+            let text = shell::manual(Cli::command(), to.as_deref())?;
+            Ok(print_line(text.trim_end())?)
         }
     }
 }
 
-async fn run(cli: Cli) -> anyhow::Result<()> {
-    let settings = Settings::load()?;
-    let telemetry = punctual_telemetry::Options {
+fn begin_log(settings: &Settings) -> anyhow::Result<Telemetry> {
+    let options = punctual_telemetry::Options {
         service: "punctual-config-service",
         filter: &settings.batch_log,
         format: settings.batch_log_format,
-        colours: false,
+        colours: io::stderr().is_terminal(),
     };
-    let _telemetry =
-        punctual_telemetry::init(telemetry, std::io::stderr).map_err(|error| match error {
-            TelemetryError::Filter { .. } => anyhow!("BATCH_LOG: {error}"),
-            error => error.into(),
-        })?;
-    if let Some(folder) = &settings.config_tzdb_dir {
-        log_zone_rules(folder);
-    }
-    process::keep_database_private(&settings.config_store_url);
-    match cli
-        .command
-        .unwrap_or(Command::Serve(ServeOptions::default()))
-    {
-        Command::Serve(options) => {
+    punctual_telemetry::init(options, io::stderr).map_err(|error| match error {
+        TelemetryError::Filter { .. } => anyhow!("BATCH_LOG: {error}"),
+        error => error.into(),
+    })
+}
+
+async fn with_settings(settings: Settings, command: ServiceCommand) -> Result<(), Failure> {
+    match command {
+        ServiceCommand::Serve(options) => {
             let ready_file = options.ready_file.map(ReadyFile::new).transpose();
-            let ready_file = ready_file.context("--ready-file")?;
-            let embedding = settings.embedding()?;
-            let keep_history_days = settings.keep_history_days()?;
+            let ready_file = ready_file.context("--ready-file");
+            let ready_file = ready_file.map_err(Failure::BadInput)?;
+            let embedding = settings.embedding().map_err(Failure::BadInput)?;
+            let keep_history_days = settings.config_keep_history_days;
             let server = Server::bind(settings.server()).await;
             let server = server.map_err(with_setting)?.with_names(NAMES);
             let server = server.with_history_kept(keep_history_days);
-            serve(server.with_embedding(embedding), ready_file).await
+            Ok(serve(server.with_embedding(embedding), ready_file).await?)
         }
-        Command::Health => {
+        ServiceCommand::Health => {
             let address = settings.server().addr;
-            check_alive(address).await.map_err(|why| anyhow!(why))
+            Ok(check_alive(address).await.map_err(|why| anyhow!(why))?)
         }
-        Command::Import { file } => {
+        ServiceCommand::Import { file } => {
             let store = open(&settings.config_store_url).await?;
-            let report = store.import_file(&file).await?;
-            println!(
-                "Imported: features {}, configurations {} ({} of them unchanged); rejected {}",
-                report.features, report.imported, report.unchanged, report.rejected
-            );
-            for line in &report.errors {
-                let errors = line.errors.join("; ");
-                let text = format!("{}:{}: {errors}", file.display(), line.line);
-                eprintln!("{}", visible_lines(&text));
-            }
-            anyhow::ensure!(
-                report.rejected == 0,
-                "{} lines were not stored",
-                report.rejected
-            );
-            Ok(())
+            import(&store, &file).await
         }
-        Command::Backup { to } => {
+        ServiceCommand::Backup { to } => {
             let shown = to.display().to_string();
-            let file = NewFile::create(to).context("--to")?;
+            let file = NewFile::create(to).context("--to");
+            let file = file.map_err(Failure::BadInput)?;
             let copied = ConfigStore::backup(&settings.config_store_url, file.partial()).await;
             copied.map_err(|error| with_setting(error.into()))?;
             let bytes = file.finish()?;
-            println!(
+            Ok(print_line(format!(
                 "Copied {bytes} bytes to {}, and checked them",
                 visible(&shown)
-            );
-            Ok(())
+            ))?)
         }
-        Command::Keys(command) => {
+        ServiceCommand::Keys(command) => {
             let store = open(&settings.config_store_url).await?;
-            keys(&store, command).await
+            Ok(keys(&store, command).await?)
         }
-        Command::Erase { tenant, reason } => {
+        ServiceCommand::Erase { tenant, reason } => {
             let store = open(&settings.config_store_url).await?;
             let erased = store.erase(&tenant, ACTOR, &reason).await?;
-            println!("{}", serde_json::to_string_pretty(&erased)?);
-            Ok(())
+            Ok(print_line(serde_json::to_string_pretty(&erased)?)?)
         }
-        Command::Export { tenant } => {
+        ServiceCommand::Export { tenant } => {
             let store = open(&settings.config_store_url).await?;
             let export = store.export_tenant(&tenant).await?;
-            println!("{}", serde_json::to_string_pretty(&export)?);
-            Ok(())
+            Ok(print_line(serde_json::to_string_pretty(&export)?)?)
         }
-        Command::Retention => {
+        ServiceCommand::Retention => {
             let store = open(&settings.config_store_url).await?;
-            let store = store.keeping_history(settings.keep_history_days()?);
+            let store = store.keeping_history(settings.config_keep_history_days);
             for Expiring { kind, rows, oldest } in store.expiring().await? {
                 let oldest = oldest.map_or_else(String::new, |oldest| format!("\toldest {oldest}"));
-                println!("{kind}\t{rows}{oldest}");
+                print_line(format!("{kind}\t{rows}{oldest}"))?;
             }
             Ok(())
         }
@@ -240,22 +171,41 @@ const NAMES: ServerSettingNames = ServerSettingNames {
     admin_key: "CONFIG_SERVICE_API_KEY",
 };
 
-async fn open(url: &str) -> anyhow::Result<ConfigStore> {
+async fn open(url: &str) -> Result<ConfigStore, Failure> {
     let store = ConfigStore::open(url).await;
     store.map_err(|error| with_setting(error.into()))
 }
 
 /// The error, with the setting that mends it.
-fn with_setting(error: ServerError) -> anyhow::Error {
+fn with_setting(error: ServerError) -> Failure {
     match error {
-        ServerError::Store(_) => anyhow!("{error}; check CONFIG_STORE_URL"),
-        ServerError::Listen { .. } => anyhow!("{error}; set CONFIG_HTTP_ADDR to a free address"),
-        ServerError::Open(_) => {
-            anyhow!("{error}; set CONFIG_SERVICE_API_KEY, or listen on 127.0.0.1")
+        ServerError::Store(_) => Failure::Failed(anyhow!("{error}; check CONFIG_STORE_URL")),
+        ServerError::Listen { .. } => {
+            Failure::Failed(anyhow!("{error}; set CONFIG_HTTP_ADDR to a free address"))
         }
-        ServerError::Key(problem) => anyhow!("CONFIG_SERVICE_API_KEY {problem}"),
+        ServerError::Open(_) => Failure::BadInput(anyhow!(
+            "{error}; set CONFIG_SERVICE_API_KEY, or listen on 127.0.0.1"
+        )),
+        ServerError::Key(problem) => Failure::BadInput(anyhow!("CONFIG_SERVICE_API_KEY {problem}")),
         error => error.into(),
     }
+}
+
+async fn import(store: &ConfigStore, file: &Path) -> Result<(), Failure> {
+    let report = store.import_file(file).await?;
+    print_line(format!(
+        "Imported: features {}, configurations {} ({} of them unchanged); rejected {}",
+        report.features, report.imported, report.unchanged, report.rejected
+    ))?;
+    for line in &report.errors {
+        let errors = line.errors.join("; ");
+        print_error(format!("{}:{}: {errors}", file.display(), line.line));
+    }
+    if report.rejected > 0 {
+        let problem = anyhow!("{} lines were not stored", report.rejected);
+        return Err(Failure::BadInput(problem));
+    }
+    Ok(())
 }
 
 async fn keys(store: &ConfigStore, command: Keys) -> anyhow::Result<()> {
@@ -270,7 +220,7 @@ async fn keys(store: &ConfigStore, command: Keys) -> anyhow::Result<()> {
                 scope,
                 tenant_id,
             };
-            println!("{}", store.create_key(&new).await?.expose_secret());
+            print_line(store.create_key(&new).await?.expose_secret())?;
         }
         Keys::List => {
             for key in store.keys().await? {
@@ -280,7 +230,8 @@ async fn keys(store: &ConfigStore, command: Keys) -> anyhow::Result<()> {
                 let until = key
                     .expires_at
                     .map_or_else(String::new, |until| format!("\tuntil {until}"));
-                println!("{}\t{}\t{tenant}{until}", visible(&key.name), key.scope);
+                let name = visible(&key.name);
+                print_line(format!("{name}\t{}\t{tenant}{until}", key.scope))?;
             }
         }
         Keys::Rotate { name, overlap } => {
@@ -290,7 +241,7 @@ async fn keys(store: &ConfigStore, command: Keys) -> anyhow::Result<()> {
                 .with_context(|| {
                     format!("key `{name}` does not exist; `keys list` lists the keys")
                 })?;
-            println!("{}", key.expose_secret());
+            print_line(key.expose_secret())?;
         }
         Keys::Revoke { name } => {
             anyhow::ensure!(
@@ -302,47 +253,16 @@ async fn keys(store: &ConfigStore, command: Keys) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Serves until a signal; a second one, or the deadline, ends what is still being answered.
-async fn serve(server: Server, ready_file: Option<ReadyFile>) -> anyhow::Result<()> {
-    let mut signals = Signals::new()?;
-    let address = json!({"config_database": format!("http://{}", server.addr())});
-    let (stop, stopped) = oneshot::channel();
-    let serving = server.serve(async {
-        let _ = stopped.await;
-    });
-    let mut serving = std::pin::pin!(serving);
-    if let Some(file) = &ready_file {
-        file.write(&address).context("--ready-file")?;
-    }
-    tokio::select! {
-        ended = &mut serving => return ended.context("the Config Database ended"),
-        () = signals.recv() => {}
-    }
-    let _ = stop.send(());
-    tokio::select! {
-        ended = &mut serving => ended.context("the Config Database ended"),
-        () = signals.recv() => Ok(()),
-        () = tokio::time::sleep(SHUTDOWN_DEADLINE) => Ok(()),
+/// Prints a line on standard output. A reader that has seen enough, such as `head`, causes no error.
+fn print_line(text: impl fmt::Display) -> anyhow::Result<()> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed.context("cannot write to standard output"),
     }
 }
 
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn recv(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
+/// The same, on standard error.
+fn print_error(text: impl fmt::Display) {
+    // What reads standard error may be gone.
+    let _ = writeln!(io::stderr(), "{}", visible_lines(&text.to_string()));
 }

@@ -39,7 +39,8 @@ pub(crate) struct Settings {
     pub(crate) config_store_url: String,
     config_http_addr: SocketAddr,
     config_service_api_key: Option<SecretString>,
-    config_keep_history_days: u16,
+    /// Days for which earlier versions are kept.
+    pub(crate) config_keep_history_days: u16,
     config_embed_origins: Option<String>,
     config_link_keys: Option<SecretString>,
     config_public_url: Option<String>,
@@ -67,6 +68,11 @@ impl Settings {
             .build()
             .and_then(Config::try_deserialize)
             .context("invalid settings")?;
+        let days = settings.config_keep_history_days;
+        ensure!(
+            (1..=MAX_KEEP_HISTORY_DAYS).contains(&days),
+            "invalid settings: CONFIG_KEEP_HISTORY_DAYS is {days}; use 1 to {MAX_KEEP_HISTORY_DAYS}"
+        );
         // Nothing has read a zone yet.
         if let Some(folder) = &settings.config_tzdb_dir {
             let rules = read_zone_folder(folder);
@@ -118,16 +124,6 @@ impl Settings {
             },
         };
         Ok(Some(AgentClient::new(options)?))
-    }
-
-    /// Days for which earlier versions are kept.
-    pub(crate) fn keep_history_days(&self) -> anyhow::Result<u16> {
-        let days = self.config_keep_history_days;
-        ensure!(
-            (1..=MAX_KEEP_HISTORY_DAYS).contains(&days),
-            "CONFIG_KEEP_HISTORY_DAYS is {days}; use 1 to {MAX_KEEP_HISTORY_DAYS}"
-        );
-        Ok(days)
     }
 
     pub(crate) fn server(self) -> ServerSettings {

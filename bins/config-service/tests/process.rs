@@ -5,9 +5,11 @@
 use std::{
     io::{BufRead, BufReader, Write},
     net::TcpListener,
+    os::unix::net::UnixDatagram,
     path::Path,
     process::{Child, Command, Output, Stdio},
     sync::mpsc::{Receiver, channel},
+    time::Duration,
 };
 
 use reqwest::blocking::Client;
@@ -203,7 +205,7 @@ fn a_tenant_is_exported_and_erased_from_the_command_line() {
         wrong.env("CONFIG_KEEP_HISTORY_DAYS", days);
         let wrong = wrong.output().unwrap();
         let error = String::from_utf8(wrong.stderr).unwrap();
-        assert!(!wrong.status.success(), "{days}");
+        assert_eq!(wrong.status.code(), Some(2), "{days}");
         assert!(
             error.to_uppercase().contains("CONFIG_KEEP_HISTORY_DAYS"),
             "{error}"
@@ -217,8 +219,16 @@ fn what_cannot_be_used_is_named() {
     let mut open = command(folder.path(), &[]);
     open.env("CONFIG_HTTP_ADDR", "0.0.0.0:0")
         .env("CONFIG_SERVICE_API_KEY", "");
-    let error = String::from_utf8(open.output().unwrap().stderr).unwrap();
+    let open = open.output().unwrap();
+    let error = String::from_utf8(open.stderr).unwrap();
     assert!(error.contains("set CONFIG_SERVICE_API_KEY"), "{error}");
+    assert_eq!(open.status.code(), Some(2));
+    let mut missing = command(folder.path(), &["import", "/nowhere/preferences.ndjson"]);
+    let missing = missing.output().unwrap();
+    let error = String::from_utf8(missing.stderr).unwrap();
+    let last = error.lines().last().unwrap_or_default();
+    assert!(last.starts_with("error: cannot read /nowhere/"), "{error}");
+    assert_eq!(missing.status.code(), Some(1));
     let mut wrong = command(folder.path(), &[]);
     wrong.env("CONFIG_HTTP_ADDR", "somewhere");
     let error = String::from_utf8(wrong.output().unwrap().stderr).unwrap();
@@ -253,7 +263,7 @@ fn what_cannot_be_used_is_named() {
         let mut wrong = command(folder.path(), &[]);
         let output = wrong.env(name, value).output().unwrap();
         let error = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success(), "{name}={value}");
+        assert_eq!(output.status.code(), Some(2), "{name}={value}");
         assert!(error.contains(name) && error.contains(remedy), "{error}");
         assert!(!error.contains("canary"), "{error}");
     }
@@ -328,9 +338,7 @@ fn links_and_their_keys_are_not_in_the_log() {
 #[test]
 #[expect(clippy::disallowed_methods, reason = "the process ends in real time")]
 fn a_signal_ends_it_whatever_clients_do_and_its_files_are_its_users_alone() {
-    use std::{
-        io::Write, net::TcpStream, os::unix::fs::PermissionsExt, time::Duration, time::Instant,
-    };
+    use std::{net::TcpStream, os::unix::fs::PermissionsExt, time::Instant};
     let folder = tempfile::tempdir().unwrap();
     let mut service = Service::start(folder.path());
     let address = service.1.trim_start_matches("http://");
@@ -359,6 +367,92 @@ fn a_signal_ends_it_whatever_clients_do_and_its_files_are_its_users_alone() {
         began.elapsed()
     );
     drop(held);
+}
+
+#[test]
+fn systemd_is_notified_of_start_watchdog_and_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let timeout = Some(Duration::from_secs(60));
+    socket.set_read_timeout(timeout).unwrap();
+    let mut command = command(folder.path(), &[]);
+    command
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "300000");
+    let mut service = Service::run(command);
+    let notification = || {
+        let mut buffer = [0; 256];
+        let length = socket.recv(&mut buffer).expect("no notification arrived");
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    };
+    let but_signs_of_life = || loop {
+        let notification = notification();
+        if notification.trim() != "WATCHDOG=1" {
+            return notification;
+        }
+    };
+    assert_eq!(but_signs_of_life().trim(), "READY=1");
+    for _ in 0..3 {
+        assert_eq!(notification().trim(), "WATCHDOG=1");
+    }
+    let id = service.0.id().to_string();
+    let kill = Command::new("kill").args(["-TERM", &id]).status().unwrap();
+    assert!(kill.success() && service.0.wait().unwrap().success());
+    assert_eq!(but_signs_of_life().trim(), "STOPPING=1");
+}
+
+#[test]
+fn shells_complete_the_commands_and_each_has_a_manual_page_without_settings() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let service = |arguments: &[&str]| {
+        let mut command = command(folder, arguments);
+        let output = command.env("CONFIG_HTTP_ADDR", "wrong").output().unwrap();
+        assert!(output.status.success(), "{arguments:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for shell in ["bash", "zsh", "fish"] {
+        let script = service(&["completions", shell]);
+        assert!(
+            script.contains("retention") && script.contains("ready-file"),
+            "{shell}"
+        );
+    }
+    let script = folder.join("script");
+    std::fs::write(&script, service(&["completions", "bash"])).unwrap();
+    let mut bash = Command::new("bash");
+    assert!(bash.arg("-n").arg(&script).status().unwrap().success());
+
+    let page = service(&["man"]);
+    for text in ["Stores the preferences", "CONFIG_STORE_URL", "Exit codes"] {
+        assert!(page.contains(text), "{page}");
+    }
+    let pages = folder.join("pages");
+    let said = service(&["man", "--to", pages.to_str().unwrap()]);
+    let count = std::fs::read_dir(&pages).unwrap().count();
+    assert!(
+        said.contains(&format!("Wrote {count} manual pages")),
+        "{said}"
+    );
+    for page in ["", "-import", "-keys-rotate", "-man"] {
+        let page = pages.join(format!("punctual-config-service{page}.1"));
+        assert!(page.exists(), "{}", page.display());
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_causes_no_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = command(folder.path(), &["retention"]);
+    let output = command.stdout(writer).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.success() && !error.contains("panicked"),
+        "{error}"
+    );
 }
 
 /// An agent that answers every call with this document, and the heads of the calls.

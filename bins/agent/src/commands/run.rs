@@ -242,10 +242,12 @@ async fn embedded_config_database(
         ServerError::Listen { .. } => {
             Failure::failed(format!("{error}; set CONFIG_HTTP_ADDR to a free address"))
         }
-        ServerError::Open(_) => Failure::failed(format!(
+        ServerError::Open(_) => Failure::bad_input(format!(
             "{error}; set CONFIG_SERVICE_API_KEY, or listen on 127.0.0.1"
         )),
-        ServerError::Key(problem) => Failure::failed(format!("CONFIG_SERVICE_API_KEY {problem}")),
+        ServerError::Key(problem) => {
+            Failure::bad_input(format!("CONFIG_SERVICE_API_KEY {problem}"))
+        }
         error => Failure::failed(error),
     })?
     .with_names(ServerSettingNames {
