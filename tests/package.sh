@@ -57,7 +57,7 @@ has() { [ "$(in_root stat --format '%a %U:%G' "$3")" = "$1 $2" ] || fail "$3 is 
 install_deb() { in_root env DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes apt-get install -y -qq "/$1" >/dev/null; }
 
 check() {
-    local result unit
+    local result text unit
     root=/mnt
     mount -t tmpfs debian "$root"
     tar -C "$root" -xf "$target/debian.tar"
@@ -71,6 +71,11 @@ check() {
     has 640 root:punctual /etc/punctual/config-service.env
     has 700 punctual:punctual /var/lib/punctual
     for unit in punctual-agent punctual-config-service; do
+        for text in "man/man1/$unit.1.gz" "bash-completion/completions/$unit" "zsh/vendor-completions/_$unit" \
+            "fish/vendor_completions.d/$unit.fish"; do
+            has 644 root:root "/usr/share/$text"
+        done
+        [ "$(setting "$unit" Type) $(setting "$unit" WatchdogSec)" = "notify 30" ] || fail "systemd does not watch $unit.service"
         in_root systemd-analyze verify --man=no "$unit.service"
         in_root systemd-analyze security --offline=true --threshold=20 "$unit.service" >"$root/security" 2>&1 ||
             { cat "$root/security" >&2; fail "$unit.service denies too little"; }

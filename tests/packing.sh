@@ -4,14 +4,16 @@ PATH="$PWD/target/tools/bin:$PATH"
 
 # `pack_texts FOLDER`: completions, manual pages and the licences of what is linked, for the programs in FOLDER, in FOLDER/package.
 pack_texts() {
-    local agent=$1/punctual-agent texts=$1/package
+    local texts=$1/package program
     rm -rf "$texts"
     mkdir -p "$texts/man"
-    "$agent" man --to "$texts/man" >/dev/null
+    for program in punctual-agent punctual-config-service; do
+        "$1/$program" man --to "$texts/man" >/dev/null
+        "$1/$program" completions bash >"$texts/$program"
+        "$1/$program" completions zsh >"$texts/_$program"
+        "$1/$program" completions fish >"$texts/$program.fish"
+    done
     gzip -9n "$texts"/man/*
-    "$agent" completions bash >"$texts/punctual-agent"
-    "$agent" completions zsh >"$texts/_punctual-agent"
-    "$agent" completions fish >"$texts/punctual-agent.fish"
     /usr/bin/python3 tests/components.py licences | gzip -9n >"$texts/third-party-licences.txt.gz"
 }
 

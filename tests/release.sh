@@ -49,9 +49,9 @@ name=punctual-$version-$host
 packed=$target/release/package/$name
 install -D -t "$packed/bin" "$target/release/punctual-agent" "$target/release/punctual-config-service"
 install -D -m 644 -t "$packed/share/man/man1" "$target"/release/package/man/*
-install -D -m 644 -t "$packed/share/bash-completion/completions" "$target/release/package/punctual-agent"
-install -D -m 644 -t "$packed/share/zsh/site-functions" "$target/release/package/_punctual-agent"
-install -D -m 644 -t "$packed/share/fish/vendor_completions.d" "$target/release/package/punctual-agent.fish"
+install -D -m 644 -t "$packed/share/bash-completion/completions" "$target"/release/package/punctual-{agent,config-service}
+install -D -m 644 -t "$packed/share/zsh/site-functions" "$target"/release/package/_punctual-{agent,config-service}
+install -D -m 644 -t "$packed/share/fish/vendor_completions.d" "$target"/release/package/punctual-{agent,config-service}.fish
 install -D -m 644 -t "$packed/lib/systemd/system" docs/operations/deployment/*.service
 install -m 644 -t "$packed" LICENSE-* README.md CHANGELOG.md "$target/release/package/third-party-licences.txt.gz"
 tar -C "$target/release/package" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -c "$name" |
