@@ -4,7 +4,7 @@
 
 use std::{
     any::Any,
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     future::Future,
     panic::AssertUnwindSafe,
@@ -171,8 +171,8 @@ impl<P: ConfigDatabase> ConfigDatabase for Guarded<P> {
         known("ConfigDatabase::publish", PREFERENCES_TIMEOUT, published).await
     }
 
-    async fn forget(&self, tenant_id: &TenantId) -> Result<(), ConfigDatabaseError> {
-        let forgotten = async { self.0.forget(tenant_id).await };
+    async fn forget(&self, tenants: &BTreeSet<TenantId>) -> Result<(), ConfigDatabaseError> {
+        let forgotten = async { self.0.forget(tenants).await };
         known("ConfigDatabase::forget", SNAPSHOT_TIMEOUT, forgotten).await
     }
 

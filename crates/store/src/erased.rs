@@ -28,15 +28,23 @@ pub(crate) const KNOWN: &str = "SELECT e.hash FROM @erased_runs e WHERE @in_text
 /// Hexadecimal digits of a hash of a run: half of the BLAKE3 hash.
 const DIGITS: usize = 32;
 
-/// Makes the hashes of runs.
+/// Makes the hashes of runs, and of tenants.
 pub(crate) struct RunHashes([u8; 32]);
 
 impl RunHashes {
     /// The hash of a tenant's run of a job, which only a holder of the store's key can make.
     pub(crate) fn hash(&self, job_id: &str, occurrence: &str, tenant: &str) -> String {
         // No two runs are written alike.
-        let run = json!([job_id, occurrence, tenant]).to_string();
-        let hash = blake3::keyed_hash(&self.0, run.as_bytes()).to_hex();
+        self.hash_of(&json!([job_id, occurrence, tenant]))
+    }
+
+    /// The hash of a tenant, which is that of no run.
+    pub(crate) fn hash_of_tenant(&self, tenant: &str) -> String {
+        self.hash_of(&json!([tenant]))
+    }
+
+    fn hash_of(&self, what: &serde_json::Value) -> String {
+        let hash = blake3::keyed_hash(&self.0, what.to_string().as_bytes()).to_hex();
         hash.as_str()[..DIGITS].to_owned()
     }
 }

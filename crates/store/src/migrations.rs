@@ -66,6 +66,7 @@ const SQLITE: &[File] = files! { "sqlite":
     "0024_alerts"
     "0025_fence"
     "0026_compatibility"
+    "0027_done_erasures"
 };
 
 #[cfg(feature = "postgres")]
@@ -94,6 +95,7 @@ const POSTGRES: &[File] = files! { "postgres":
     "0022_alerts"
     "0023_fence"
     "0024_compatibility"
+    "0025_done_erasures"
 };
 
 /// The migration of a file. Marks do not count in its checksum.
@@ -167,7 +169,7 @@ async fn of_pool(pool: &SqlitePool, dialect: &Arc<Dialect>) -> sqlx::Result<Conn
 
 /// The tables, and the migrations that made them.
 #[cfg(feature = "postgres")]
-const TABLES: [(&str, i64); 43] = [
+const TABLES: [(&str, i64); 44] = [
     (TABLE, 0),
     ("leader", 1),
     ("schedule_progress", 1),
@@ -208,6 +210,7 @@ const TABLES: [(&str, i64); 43] = [
     ("alert_revision", 22),
     ("erased_runs", 20),
     ("erased_preferences", 20),
+    ("done_erasures", 25),
     ("fence", 23),
     ("fence_marks", 23),
     ("operator_keys", 21),

@@ -21,6 +21,7 @@ use crate::{
     prepared_outputs::{KEPT_FOR, REMOVE_OLD},
     previous::MAX_AGE,
     results::USE_PERIOD,
+    tenant_records::done::{REMEMBERED_FOR, REMOVE_DONE},
 };
 
 /// A chunk or a batch, with what belongs to it, costs as much as so many results.
@@ -276,9 +277,10 @@ enum Other {
     LastSuccesses,
     NewPreferences,
     Preferences,
+    DoneErasures,
 }
 
-const OTHERS: [Other; 8] = [
+const OTHERS: [Other; 9] = [
     Other::AuditLog,
     Other::Requests,
     Other::PreparedOutputs,
@@ -287,6 +289,7 @@ const OTHERS: [Other; 8] = [
     Other::LastSuccesses,
     Other::NewPreferences,
     Other::Preferences,
+    Other::DoneErasures,
 ];
 
 /// A run's number, its occurrence, and when the last of its batches fell due.
@@ -757,6 +760,12 @@ impl Other {
             Self::NewPreferences => {
                 return connection
                     .execute(ADOPT_PREFERENCES, values![now, rows])
+                    .await;
+            }
+            // They are notes on what the store has done itself, and are not counted.
+            Self::DoneErasures => {
+                return connection
+                    .execute(REMOVE_DONE, values![now - REMEMBERED_FOR, rows])
                     .await;
             }
             // A result refers to it for two periods after its use was noted last, at most.

@@ -2,6 +2,7 @@
 //! which is whole: after a death in the middle it is asked for again.
 
 pub(crate) mod chunks;
+pub(crate) mod done;
 mod export;
 pub(crate) mod rows;
 mod texts;
@@ -36,17 +37,22 @@ impl TenantRecords for Store {
         tenant_id: &TenantId,
         now: DateTime<Utc>,
     ) -> Result<ErasedRecords, StoreError> {
-        let mut erasure = Erasure {
-            store: self,
-            tenant: tenant_id.into(),
-            hashes: self.run_hashes().await?,
-            now,
-            erased: ErasedRecords::default(),
-        };
-        let last = erasure.chunks().await?;
-        erasure.rows(last).await?;
-        erasure.texts().await?;
-        erasure.preferences().await?;
+        let mut erasure = Erasure::new(self, tenant_id, now).await?;
+        erasure.everything().await?;
+        Ok(erasure.erased)
+    }
+
+    async fn erase_once(
+        &self,
+        tenant_id: &TenantId,
+        erased_at: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<ErasedRecords, StoreError> {
+        let mut erasure = Erasure::new(self, tenant_id, now).await?;
+        if !erasure.is_done(erased_at).await? {
+            let last = erasure.everything().await?;
+            erasure.note_done(erased_at, last).await?;
+        }
         Ok(erasure.erased)
     }
 
@@ -55,7 +61,31 @@ impl TenantRecords for Store {
     }
 }
 
-impl Erasure<'_> {
+impl<'s> Erasure<'s> {
+    async fn new(
+        store: &'s Store,
+        tenant_id: &TenantId,
+        now: DateTime<Utc>,
+    ) -> Result<Self, StoreError> {
+        Ok(Self {
+            store,
+            tenant: tenant_id.into(),
+            hashes: store.run_hashes().await?,
+            now,
+            erased: ErasedRecords::default(),
+        })
+    }
+
+    /// Erases everything. Returns the number of the last chunk that was looked at.
+    async fn everything(&mut self) -> Result<i64, StoreError> {
+        self.forget_done().await?;
+        let last = self.chunks().await?;
+        self.rows(last).await?;
+        self.texts().await?;
+        self.preferences().await?;
+        Ok(last)
+    }
+
     /// Remembers runs that were erased, by their hashes.
     async fn remember(
         &self,

@@ -12,7 +12,7 @@
 //! [`SnapshotPages::new`] a stream that reads your table page by page, so that no one holds all of it in memory.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     error::Error,
     fmt,
     sync::Arc,
@@ -86,10 +86,10 @@ pub trait ConfigDatabase: Send + Sync {
         Ok(())
     }
 
-    /// Forgets what is remembered here of a tenant who is being erased, in memory and on disk, in all features. What the Config Database
+    /// Forgets what is remembered here of tenants who are being erased, in memory and on disk, in all features. What the Config Database
     /// itself holds is erased there.
-    async fn forget(&self, tenant_id: &TenantId) -> Result<(), ConfigDatabaseError> {
-        let _ = tenant_id;
+    async fn forget(&self, tenants: &BTreeSet<TenantId>) -> Result<(), ConfigDatabaseError> {
+        let _ = tenants;
         Ok(())
     }
 
@@ -143,8 +143,8 @@ impl<T: ConfigDatabase + ?Sized> ConfigDatabase for Arc<T> {
         (**self).publish(feature_type, jobs).await
     }
 
-    async fn forget(&self, tenant_id: &TenantId) -> Result<(), ConfigDatabaseError> {
-        (**self).forget(tenant_id).await
+    async fn forget(&self, tenants: &BTreeSet<TenantId>) -> Result<(), ConfigDatabaseError> {
+        (**self).forget(tenants).await
     }
 
     fn unreadable(&self, feature_type: &FeatureType) -> Arc<Unreadable> {

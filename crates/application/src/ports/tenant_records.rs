@@ -27,6 +27,19 @@ pub trait TenantRecords: Send + Sync {
         now: DateTime<Utc>,
     ) -> Result<ErasedRecords, StoreError>;
 
+    /// The same for an erasure of the Config Database, by the time that it names. One that was carried out is remembered, by a keyed
+    /// hash of the id, for longer than the Config Database names it. It is not repeated as long as no run of the tenant was queued
+    /// since: then nothing is erased.
+    ///
+    /// # Errors
+    /// The store fails.
+    async fn erase_once(
+        &self,
+        tenant_id: &TenantId,
+        erased_at: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<ErasedRecords, StoreError>;
+
     /// Everything that is held of the tenant.
     ///
     /// # Errors

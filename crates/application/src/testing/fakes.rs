@@ -110,6 +110,8 @@ struct Tables {
     completion_key: Option<[u8; 32]>,
     /// Runs of tenants who were erased.
     erased: BTreeSet<RunKey>,
+    /// Erasures of the Config Database that were carried out, with its time.
+    done_erasures: BTreeMap<ItemId, DateTime<Utc>>,
     session_secret: Option<[u8; 32]>,
     /// Keys of operators, by their hash.
     operator_keys: BTreeMap<String, OperatorKey>,

@@ -32,7 +32,7 @@ mod quarantine;
 mod wire;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -801,10 +801,12 @@ impl ConfigDatabase for ConfigDatabaseClient {
         }
     }
 
-    async fn forget(&self, tenant_id: &TenantId) -> Result<(), ConfigDatabaseError> {
-        self.cache.forget_everywhere(tenant_id);
-        self.quarantine.forget(tenant_id);
-        self.pending_fetches.forget(tenant_id);
+    async fn forget(&self, tenants: &BTreeSet<TenantId>) -> Result<(), ConfigDatabaseError> {
+        for tenant_id in tenants {
+            self.cache.forget_everywhere(tenant_id);
+            self.quarantine.forget(tenant_id);
+            self.pending_fetches.forget(tenant_id);
+        }
         Ok(())
     }
 

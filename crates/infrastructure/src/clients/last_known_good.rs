@@ -346,19 +346,20 @@ impl LastKnownGood {
 }
 
 impl LastKnownGood {
-    /// Forgets a tenant in one feature.
+    /// Forgets tenants in one feature.
     async fn forget_in(
         &self,
         feature_type: &FeatureType,
-        tenant_id: &TenantId,
+        forgotten: &BTreeSet<TenantId>,
     ) -> Result<(), String> {
         let feature = self.feature(feature_type);
         let known = &mut *feature.memory.lock().await;
         if let Some(tenants) = &mut known.tenants {
-            tenants.remove(tenant_id);
+            for tenant_id in forgotten {
+                tenants.remove(tenant_id);
+            }
         }
-        let tenants = BTreeSet::from([tenant_id.clone()]);
-        self.forget_on_disk(feature_type, (&*feature, known), tenants)
+        self.forget_on_disk(feature_type, (&*feature, known), forgotten.clone())
             .await
     }
 
@@ -550,8 +551,8 @@ impl ConfigDatabase for LastKnownGood {
         self.inner.publish(feature_type, jobs).await
     }
 
-    async fn forget(&self, tenant_id: &TenantId) -> Result<(), ConfigDatabaseError> {
-        self.inner.forget(tenant_id).await?;
+    async fn forget(&self, tenants: &BTreeSet<TenantId>) -> Result<(), ConfigDatabaseError> {
+        self.inner.forget(tenants).await?;
         let failed = |problem: String| {
             let message = format!("Failed to erase the last known preferences on disk: {problem}");
             ConfigDatabaseError::new(ConfigErrorKind::Unavailable, message)
@@ -560,7 +561,7 @@ impl ConfigDatabase for LastKnownGood {
         let mut problems = Vec::new();
         // One file that cannot be written anew keeps the tenant in no other.
         for feature_type in features.map_err(|error| failed(error.to_string()))? {
-            let forgotten = self.forget_in(&feature_type, tenant_id).await;
+            let forgotten = self.forget_in(&feature_type, tenants).await;
             problems.extend(forgotten.err());
         }
         if problems.is_empty() {

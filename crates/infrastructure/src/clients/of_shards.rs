@@ -2,7 +2,7 @@
 //! through. [`ClientOptions::shards`](crate::ClientOptions::shards) asks a server that can for no others.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -99,8 +99,8 @@ impl<P: ConfigDatabase> ConfigDatabase for OfShards<P> {
         self.inner.publish(feature_type, jobs).await
     }
 
-    async fn forget(&self, tenant_id: &TenantId) -> Result<(), ConfigDatabaseError> {
-        self.inner.forget(tenant_id).await
+    async fn forget(&self, tenants: &BTreeSet<TenantId>) -> Result<(), ConfigDatabaseError> {
+        self.inner.forget(tenants).await
     }
 
     fn unreadable(&self, feature_type: &FeatureType) -> Arc<Unreadable> {

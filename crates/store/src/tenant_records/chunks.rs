@@ -26,6 +26,10 @@ const LAST_CHUNK: &str = "SELECT coalesce(max(m.chunk), 0) FROM @chunk_messages 
 pub(crate) const LOOK: &str = "SELECT m.chunk FROM @chunk_messages m
      WHERE m.chunk > $1 AND m.chunk <= $2 AND m.message LIKE $3 ORDER BY m.chunk";
 
+/// The messages of the same chunks.
+const MESSAGES: &str = "SELECT m.message FROM @chunk_messages m
+     WHERE m.chunk > $1 AND m.chunk <= $2 AND m.message LIKE $3";
+
 /// The chunks must be locked.
 pub(crate) const ROWS: &str = "SELECT c.chunk, c.chunk_id, c.batch_id, c.run, c.done, c.token IS NOT NULL, c.items, c.superseded,
          c.resumed, n.job_id, n.occurrence, m.message
@@ -219,12 +223,47 @@ impl Removed {
     }
 }
 
+/// Whether a message has the tenant among its items, or cannot be read.
+fn has(message: &str, tenant: &str) -> bool {
+    let Ok(message) = serde_json::from_str::<Json>(message) else {
+        return true;
+    };
+    let items = message.get("items").and_then(Json::as_array);
+    items.is_none_or(|items| items.iter().any(|item| item == tenant))
+}
+
 impl Erasure<'_> {
+    /// What messages that name the tenant are like.
+    fn pattern(&self) -> String {
+        format!("%\"{}\"%", self.tenant)
+    }
+
+    /// Whether a chunk with a higher number has the tenant.
+    pub(super) async fn is_in_chunks_behind(&self, chunk: i64) -> Result<bool, StoreError> {
+        let database = &self.store.database;
+        let pattern = self.pattern();
+        let last: Option<i64> = database.fetch_optional(LAST_CHUNK, values![]).await?;
+        let (mut from, last) = (chunk.max(0), last.unwrap_or_default());
+        while from < last {
+            let to = last.min(from + CHUNKS_PER_LOOK);
+            let looked = values![from, to, &*pattern];
+            let found: Vec<String> = database.fetch(MESSAGES, looked).await?;
+            if found
+                .iter()
+                .any(|message| has(message, self.tenant.as_str()))
+            {
+                return Ok(true);
+            }
+            from = to;
+        }
+        Ok(false)
+    }
+
     /// Takes the tenant out of all chunks there are. Returns the number of the last one.
     pub(super) async fn chunks(&mut self) -> Result<i64, StoreError> {
         let store = self.store;
         let database = &store.database;
-        let pattern = format!("%\"{}\"%", self.tenant);
+        let pattern = self.pattern();
         let (mut from, mut last) = (0, 0);
         loop {
             if from >= last {

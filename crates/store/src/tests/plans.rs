@@ -331,7 +331,7 @@ async fn items_that_wait_are_found_by_an_index_however_many_there_are() {
 async fn what_is_erased_is_found_without_looking_through_all_that_is_stored() {
     use crate::{
         erased,
-        tenant_records::{chunks, rows},
+        tenant_records::{chunks, done, rows},
     };
     let (_folder, store) = in_file().await;
     for (sql, terms) in [
@@ -345,6 +345,8 @@ async fn what_is_erased_is_found_without_looking_through_all_that_is_stored() {
             rows::LEFT_RESULTS,
             "r USING PRIMARY KEY (run=? AND tenant_id=?)",
         ),
+        (done::DONE, "e USING PRIMARY KEY (tenant=?)"),
+        (done::REMOVE_DONE, "done_erasures_by_time (done_at<?)"),
         (rows::REMOVE_SKIPPED, "skipped_items_of_tenant (tenant_id=?"),
         (rows::REMOVE_LETTERS, "dead_letters_of_tenant (tenant_id=?"),
         (

@@ -13,8 +13,8 @@ use punctual_application::{
     ports::{
         Attempts, AuditEntry, BatchReader, BatchStore, ChunkQueue, ClaimLimits, ClaimedChunk,
         Clock, Deliveries, NewPrepared, NewRequest, OperatorStore, Page, PreparedWork,
-        ResultFilter, Settled, Settlement, Stage, SystemClock, TenantRecords, WaitingChange,
-        WaitingItem, WaitingItems, WorkQueue,
+        ResultFilter, Retention, RetentionPolicy, Settled, Settlement, Stage, SystemClock,
+        TenantRecords, WaitingChange, WaitingItem, WaitingItems, WorkQueue,
     },
     testing::contract,
 };
@@ -41,6 +41,9 @@ on_both! {
     two_erasures_at_one_time_leave_neither_tenant
     a_preference_that_others_have_stays
     claims_ask_for_erased_runs_only_where_there_are_any
+    an_erasure_that_was_carried_out_costs_a_look_at_few_chunks
+    an_erasure_is_repeated_whose_last_chunk_was_removed_or_that_was_not_finished
+    what_is_noted_of_an_erasure_is_removed_after_the_config_database_has_forgotten_it
 }
 
 async fn keeps_the_contract_of_tenant_records(store: Store) {
@@ -700,4 +703,113 @@ async fn claims_ask_for_erased_runs_only_where_there_are_any(store: Store) {
     }
     // The key, and the hashes.
     assert_eq!(statements[1], statements[0] + 2, "{statements:?}");
+}
+
+/// Follows an erasure of the tenant that the Config Database has made then. Returns how many items it took out of batches.
+async fn follow(store: &Store, tenant: &TenantId, erased_at: DateTime<Utc>) -> u64 {
+    let erased = store.erase_once(tenant, erased_at, SystemClock.now()).await;
+    erased.unwrap().items
+}
+
+/// Queues items for now and `number` minutes before.
+async fn queue(store: &Store, number: i64, items: &[ItemId]) {
+    let now = SystemClock.now();
+    let new = batch("a", now - TimeDelta::minutes(number), items, 1);
+    store.enqueue(firing(vec![new]), now).await.unwrap();
+}
+
+async fn noted(store: &Store) -> Vec<String> {
+    let sql = "SELECT e.tenant FROM @done_erasures e";
+    store.database.fetch(sql, values![]).await.unwrap()
+}
+
+async fn an_erasure_that_was_carried_out_costs_a_look_at_few_chunks(store: Store) {
+    let erased_at = SystemClock.now();
+    // More chunks than are looked at again.
+    for number in 0..3 {
+        let all: Vec<ItemId> = items(0..900);
+        queue(&store, number, &all).await;
+    }
+    let gone = TenantId::new("t0").unwrap();
+    let before = STATEMENTS.get();
+    assert_eq!(follow(&store, &gone, erased_at).await, 3);
+    let first = STATEMENTS.get() - before;
+    let hashes = noted(&store).await;
+    assert!(hashes.len() == 1 && !hashes[0].contains("t0"), "{hashes:?}");
+    let before = STATEMENTS.get();
+    assert_eq!(follow(&store, &gone, erased_at).await, 0);
+    let second = STATEMENTS.get() - before;
+    // The key, the note, the last chunk, and ten looks.
+    assert!(second <= 13 && second < first, "{first} {second}");
+    // Another erasure is a new one, and an operator's is always carried out.
+    let later = erased_at + TimeDelta::seconds(1);
+    let before = STATEMENTS.get();
+    assert_eq!(follow(&store, &gone, later).await, 0);
+    assert!(STATEMENTS.get() - before > second);
+    assert_eq!(noted(&store).await, hashes);
+    let before = STATEMENTS.get();
+    store.erase(&gone, later).await.unwrap();
+    assert!(STATEMENTS.get() - before > second);
+}
+
+async fn an_erasure_is_repeated_whose_last_chunk_was_removed_or_that_was_not_finished(
+    store: Store,
+) {
+    let erased_at = SystemClock.now();
+    let all = items(0..2);
+    queue(&store, 1, &all).await;
+    let gone = TenantId::new("t0").unwrap();
+    assert_eq!(follow(&store, &gone, erased_at).await, 1);
+    // Retention has removed the chunk, and another one has its number.
+    let renamed = "UPDATE @chunks SET chunk_id = chunk_id || '-new'";
+    store.database.execute(renamed, values![]).await.unwrap();
+    let of_removed =
+        "INSERT INTO @last_successes (job_id, tenant_id, occurrence, scheduled_at, finished_at)
+         VALUES ('a', $1, '2026-01-01', 1, 2)";
+    let of_removed = store.database.execute(of_removed, values![&all[0]]);
+    of_removed.await.unwrap();
+    follow(&store, &gone, erased_at).await;
+    let left = "SELECT l.job_id FROM @last_successes l";
+    let left: Vec<String> = store.database.fetch(left, values![]).await.unwrap();
+    assert_eq!(left, [""; 0]);
+    assert_eq!(noted(&store).await.len(), 1);
+    // Each erasure begins with removing the note: if it does not come to its end, the next one does everything.
+    store.erase(&gone, erased_at).await.unwrap();
+    assert_eq!(noted(&store).await, [""; 0]);
+}
+
+async fn what_is_noted_of_an_erasure_is_removed_after_the_config_database_has_forgotten_it(
+    store: Store,
+) {
+    let now = SystemClock.now();
+    queue(&store, 1, &items(0..2)).await;
+    let gone = TenantId::new("t0").unwrap();
+    follow(&store, &gone, now).await;
+    for (days, left) in [(31, 1), (46, 0)] {
+        let then = now + TimeDelta::days(days);
+        loop {
+            let portion = store.remove(&RetentionPolicy::default(), 100, then).await;
+            if portion.unwrap().is_last {
+                break;
+            }
+        }
+        assert_eq!(noted(&store).await.len(), left, "{days}");
+    }
+}
+
+/// A copy that was made before an erasure knows nothing of it.
+#[tokio::test]
+async fn a_store_that_was_restored_from_an_older_copy_is_erased_again() {
+    let (folder, store) = in_file().await;
+    queue(&store, 1, &items(0..2)).await;
+    let copy = folder.path().join("copy.db");
+    let original = super::url(&folder, "new/folder/punctual.db");
+    crate::backup(&original, &copy).await.unwrap();
+    let (gone, erased_at) = (TenantId::new("t0").unwrap(), SystemClock.now());
+    assert_eq!(follow(&store, &gone, erased_at).await, 1);
+    assert_eq!(follow(&store, &gone, erased_at).await, 0);
+    let restored = Store::open(&super::url(&folder, "copy.db")).await.unwrap();
+    assert_eq!(noted(&restored).await, [""; 0]);
+    assert_eq!(follow(&restored, &gone, erased_at).await, 1);
+    assert_eq!(noted(&restored).await.len(), 1);
 }

@@ -1,5 +1,7 @@
 //! Erases what is held of a tenant, and gives it out.
 
+use std::collections::BTreeSet;
+
 use punctual_domain::{TenantId, visible};
 use tracing::info;
 
@@ -49,7 +51,8 @@ impl Operator {
         let hash = subject_of(tenant_id);
         self.record(actor, "erase_tenant", &hash, reason).await?;
         // A disk that fails keeps nothing else from being erased.
-        let forgotten = self.preferences.forget(tenant_id).await;
+        let tenants = BTreeSet::from([tenant_id.clone()]);
+        let forgotten = self.preferences.forget(&tenants).await;
         for job in self.status.get().jobs.values() {
             job.mirror.write(|mirror| mirror.forget(tenant_id));
         }

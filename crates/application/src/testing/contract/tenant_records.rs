@@ -41,6 +41,8 @@ pub async fn tenant_records<
     an_erased_run_does_not_run_again_and_later_ones_do(tested).await;
     a_replay_that_is_queued_replays_the_others(tested).await;
     the_audit_log_keeps_its_entries_without_the_name(tested).await;
+    an_erasure_of_the_config_database_is_carried_out_once(tested).await;
+    what_is_queued_after_an_erasure_is_erased_when_it_is_named_again(tested).await;
 }
 
 fn now() -> DateTime<Utc> {
@@ -349,6 +351,20 @@ async fn a_replay_that_is_queued_replays_the_others<S: Store>(tested: &Tested<'_
 async fn the_audit_log_keeps_its_entries_without_the_name<S: Store>(tested: &Tested<'_, S>) {
     let Tested { store, .. } = tested;
     let (_, tenant) = tenants("audited");
+    let entry = note_preview(*store, &tenant).await;
+    erase(*store, &tenant).await;
+    let left = AuditEntry {
+        subject: "erased tenant".into(),
+        detail: "a dry run for erased tenant".into(),
+        reason: Some("erased tenant asked".into()),
+        ..entry
+    };
+    assert_eq!(newest(*store).await, left);
+    is_gone(tested, &tenant).await;
+}
+
+/// An entry of the audit log that names the tenant.
+async fn note_preview<S: Store>(store: &S, tenant: &TenantId) -> AuditEntry {
     let entry = AuditEntry {
         at: now(),
         by: "a test".into(),
@@ -358,15 +374,73 @@ async fn the_audit_log_keeps_its_entries_without_the_name<S: Store>(tested: &Tes
         reason: Some(format!("{tenant} asked")),
     };
     store.record(&entry).await.expect("works");
-    erase(*store, &tenant).await;
+    entry
+}
+
+/// The newest entry of the audit log.
+async fn newest<S: Store>(store: &S) -> AuditEntry {
     let (all, page) = (AuditFilter::default(), Page::default());
-    let (log, _) = store.audit_log(&all, &page).await.expect("works");
-    let left = AuditEntry {
-        subject: "erased tenant".into(),
-        detail: "a dry run for erased tenant".into(),
-        reason: Some("erased tenant asked".into()),
-        ..entry
-    };
-    assert_eq!(log.first(), Some(&left));
+    let (mut log, _) = store.audit_log(&all, &page).await.expect("works");
+    log.remove(0)
+}
+
+/// Follows an erasure that the Config Database has made at an instant.
+async fn follow<S: Store>(store: &S, tenant: &TenantId, erased_at: &str) -> ErasedRecords {
+    let erased = store.erase_once(tenant, at(erased_at), now()).await;
+    erased.expect("works")
+}
+
+async fn an_erasure_of_the_config_database_is_carried_out_once<S: Store>(tested: &Tested<'_, S>) {
+    let Tested { store, .. } = tested;
+    let ([a, _, gone], tenant) = tenants("once");
+    let new = batch(
+        "daily 09:00 UTC",
+        "2028-01-11T09:00:00Z",
+        "2028-01-11",
+        &[gone, a],
+    );
+    store.enqueue(firing(&new), now()).await.expect("works");
+    let first = "2026-03-01T09:00:00Z";
+    assert_eq!(follow(*store, &tenant, first).await.items, 1);
+    // What is not erased shows that nothing is looked through.
+    let entry = note_preview(*store, &tenant).await;
+    let nothing = ErasedRecords::default();
+    assert_eq!(follow(*store, &tenant, first).await, nothing);
+    assert_eq!(newest(*store).await, entry);
+    // It is of this tenant only, and of this time, also where the clock was set back.
+    for (number, erased_at) in ["2026-03-01T09:30:00Z", "2026-03-01T08:30:00Z"]
+        .into_iter()
+        .enumerate()
+    {
+        let (_, other) = tenants(&format!("other-{number}"));
+        for tenant in [&tenant, &other] {
+            note_preview(*store, tenant).await;
+            follow(*store, tenant, erased_at).await;
+            assert_eq!(newest(*store).await.subject, "erased tenant");
+        }
+    }
+    is_gone(tested, &tenant).await;
+}
+
+async fn what_is_queued_after_an_erasure_is_erased_when_it_is_named_again<S: Store>(
+    tested: &Tested<'_, S>,
+) {
+    let Tested { store, reader } = tested;
+    let ([a, _, gone], tenant) = tenants("named-again");
+    let erased_at = "2026-03-01T09:00:00Z";
+    let mut items = 0;
+    for day in ["2028-01-12", "2028-01-13"] {
+        // An agent that has not learned of the erasure yet.
+        let due = format!("{day}T09:00:00Z");
+        let all = [a.clone(), gone.clone()];
+        let new = batch("daily 09:00 UTC", &due, day, &all);
+        store.enqueue(firing(&new), now()).await.expect("works");
+        note_preview(*store, &tenant).await;
+        items += follow(*store, &tenant, erased_at).await.items;
+        assert_eq!(newest(*store).await.subject, "erased tenant");
+        let stored = reader.batch(new.batch_id).await.expect("works");
+        assert_eq!(stored.expect("stored").total, 1);
+    }
+    assert_eq!(items, 2);
     is_gone(tested, &tenant).await;
 }

@@ -26,6 +26,26 @@ impl TenantRecords for FakeStore {
         Ok(erased)
     }
 
+    async fn erase_once(
+        &self,
+        tenant_id: &TenantId,
+        erased_at: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<ErasedRecords, StoreError> {
+        let item_id = ItemId::from(tenant_id);
+        {
+            let tables = self.tables();
+            let is_done = tables.done_erasures.get(&item_id) == Some(&erased_at);
+            let mut chunks = tables.chunks.values();
+            if is_done && !chunks.any(|row| row.chunk.items.contains(&item_id)) {
+                return Ok(ErasedRecords::default());
+            }
+        }
+        let erased = self.erase(tenant_id, now).await?;
+        self.tables().done_erasures.insert(item_id, erased_at);
+        Ok(erased)
+    }
+
     async fn export(&self, tenant_id: &TenantId) -> Result<TenantExport, StoreError> {
         let all = Page {
             cursor: None,

@@ -1,6 +1,6 @@
 //! What is kept on disk, what is given back, and what is held back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::TimeDelta;
 use punctual_application::{
@@ -874,7 +874,8 @@ async fn a_tenant_who_is_forgotten_is_in_no_file_and_all_others_stay() {
     assert!(text().contains("t001") && text().contains("loud"));
 
     let [first, ninth, tenth] = ["t001", "t009", "t010"].map(|id| TenantId::new(id).unwrap());
-    known.forget(&first).await.unwrap();
+    let one = |tenant: &TenantId| BTreeSet::from([tenant.clone()]);
+    known.forget(&one(&first)).await.unwrap();
     assert!(!text().contains("t001") && !text().contains("loud"));
     // Changes go on in the new file.
     known.changes(&feature(), &page.cursor, wait).await.unwrap();
@@ -888,14 +889,17 @@ async fn a_tenant_who_is_forgotten_is_in_no_file_and_all_others_stay() {
     inner.expect_forget().returning(|_| Ok(()));
     let known = around(inner, &folder, "server");
     assert_eq!(whole(&known).await.unwrap().records.len(), 4);
-    known.forget(&ninth).await.unwrap();
-    assert!(!text().contains("t009"));
+    // Several go at one time.
+    let second = TenantId::new("t002").unwrap();
+    let gone = BTreeSet::from([ninth.clone(), second]);
+    known.forget(&gone).await.unwrap();
+    assert!(!text().contains("t009") && !text().contains("t002"));
     let both = [ninth, tenth.clone()];
     let found = known.preferences(&feature(), &both).await.unwrap();
     assert_eq!(found.keys().collect::<Vec<_>>(), [&tenth]);
     // Nothing is known of this one, and nothing is written.
     let before = text();
-    known.forget(&first).await.unwrap();
+    known.forget(&one(&first)).await.unwrap();
     assert_eq!(text(), before);
 }
 
@@ -984,7 +988,7 @@ async fn all_who_are_erased_at_once_go_and_so_does_a_record_that_a_crash_cut_off
     let mut inner = answering(vec![Err(down())]);
     inner.expect_forget().returning(|_| Ok(()));
     let known = around(inner, &folder, "server");
-    let ninth = TenantId::new("t009").unwrap();
+    let ninth = BTreeSet::from([TenantId::new("t009").unwrap()]);
     known.forget(&ninth).await.unwrap();
     assert!(!text().contains("t009"));
     let (tenants, damage) = kept(&path).await.unwrap().unwrap();

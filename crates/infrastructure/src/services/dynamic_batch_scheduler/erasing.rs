@@ -1,10 +1,12 @@
 //! Erases what the agent holds of tenants that the Config Database has erased: in its own store, and what is remembered of features that
 //! it follows no more. Each feature names such a tenant, and each has the tenant erased: until it does, its jobs may plan runs of the
 //! tenant, also after another feature has. What fails is retried until it is done. What a process has left undone when it ends, the next
-//! one finds again: its first full read asks for all erasures that the Config Database remembers.
+//! one finds again: its first full read asks for all erasures that the Config Database remembers. The store knows those that it has
+//! carried out. Each process has its own memory and folder of last known preferences, so it always has the tenants forgotten there, all
+//! that are named together at one time: each time reads the files of all features.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     ops::Bound::{Excluded, Unbounded},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -13,7 +15,9 @@ use std::{
 use chrono::{DateTime, Utc};
 use punctual_application::{
     backoff::Backoff,
-    ports::{Clock, ConfigDatabase, ErasedRecords, ErasedTenant, TenantRecords},
+    ports::{
+        Clock, ConfigDatabase, ConfigDatabaseError, ErasedRecords, ErasedTenant, TenantRecords,
+    },
     tenant_hash,
 };
 use punctual_domain::{FeatureType, TenantId};
@@ -36,10 +40,19 @@ pub(super) struct Eraser {
 
 #[derive(Default)]
 struct Tenants {
-    /// The tenants that are to be erased, each with the number of times that it was named.
-    pending: BTreeMap<TenantId, u64>,
+    /// The tenants that are to be erased, each with how it was named.
+    pending: BTreeMap<TenantId, Named>,
+    /// The tenants that are to be forgotten in memory and on disk.
+    remembered: BTreeSet<TenantId>,
     /// The last erasure of each tenant that a feature has named, so that none is repeated.
     named: HashMap<FeatureType, HashMap<TenantId, DateTime<Utc>>>,
+}
+
+/// How a tenant was named that is to be erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Named {
+    times: u64,
+    erased_at: DateTime<Utc>,
 }
 
 impl Eraser {
@@ -74,7 +87,14 @@ impl Eraser {
         if named.insert(tenant_id.clone(), erased_at) == Some(erased_at) {
             return;
         }
-        *tenants.pending.entry(tenant_id.clone()).or_default() += 1;
+        tenants.remembered.insert(tenant_id.clone());
+        let pending = tenants.pending.entry(tenant_id.clone());
+        let pending = pending.or_insert(Named {
+            times: 0,
+            erased_at,
+        });
+        pending.times += 1;
+        pending.erased_at = erased_at;
         self.added.notify_one();
     }
 
@@ -89,29 +109,42 @@ impl Eraser {
         }
     }
 
-    /// The next tenant behind `last`, so that one that cannot be erased does not keep the others waiting, with the number of times that
-    /// it was named.
-    fn next(&self, last: Option<&TenantId>) -> Option<(TenantId, u64)> {
+    /// The next tenant behind `last`, so that one that cannot be erased does not keep the others waiting.
+    fn next(&self, last: Option<&TenantId>) -> Option<(TenantId, Named)> {
         let tenants = self.tenants();
         let behind =
             last.and_then(|last| tenants.pending.range((Excluded(last), Unbounded)).next());
         let next = behind.or_else(|| tenants.pending.first_key_value());
-        next.map(|(tenant_id, times)| (tenant_id.clone(), *times))
+        next.map(|(tenant_id, named)| (tenant_id.clone(), *named))
     }
 
     /// Notes that a tenant was erased, unless it was named again meanwhile: then it is erased once more.
-    fn done(&self, tenant_id: &TenantId, times: u64) {
+    fn done(&self, tenant_id: &TenantId, named: Named) {
         let pending = &mut self.tenants().pending;
-        if pending.get(tenant_id) == Some(&times) {
+        if pending.get(tenant_id) == Some(&named) {
             pending.remove(tenant_id);
         }
     }
 
-    /// Erases a tenant in the store, and has them forgotten in all features, also in those whose files no feed writes any more. What
-    /// fails in one place keeps nothing in the other.
-    async fn erase(&self, tenant_id: &TenantId) -> Result<ErasedRecords, String> {
-        let erased = self.records.erase(tenant_id, self.clock.now()).await;
-        let forgotten = self.config_database.forget(tenant_id).await;
+    /// Has the tenants that were named forgotten in all features, also in those whose files no feed writes any more.
+    async fn forget(&self) -> Result<(), ConfigDatabaseError> {
+        let named = std::mem::take(&mut self.tenants().remembered);
+        if named.is_empty() {
+            return Ok(());
+        }
+        let forgotten = self.config_database.forget(&named).await;
+        if forgotten.is_err() {
+            self.tenants().remembered.extend(named);
+        }
+        forgotten
+    }
+
+    /// Erases a tenant in the store, and has all forgotten who were named. What fails in one place keeps nothing in the other.
+    async fn erase(&self, tenant_id: &TenantId, named: Named) -> Result<ErasedRecords, String> {
+        let forgotten = self.forget().await;
+        let now = self.clock.now();
+        let erased = self.records.erase_once(tenant_id, named.erased_at, now);
+        let erased = erased.await;
         forgotten.map_err(|error| error.to_string())?;
         erased.map_err(|error| error.to_string())
     }
@@ -122,7 +155,7 @@ impl Eraser {
         let mut failures = 0_u32;
         let mut last = None;
         while !stop.is_cancelled() {
-            let Some((tenant_id, times)) = self.next(last.as_ref()) else {
+            let Some((tenant_id, named)) = self.next(last.as_ref()) else {
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => {}
@@ -131,7 +164,7 @@ impl Eraser {
                 continue;
             };
             let tenant = tenant_hash(&tenant_id);
-            match self.erase(&tenant_id).await {
+            match self.erase(&tenant_id, named).await {
                 Ok(erased) => {
                     failures = 0;
                     count("done");
@@ -142,7 +175,7 @@ impl Eraser {
                             dead_letters = erased.dead_letters, others = erased.others,
                             "Erased the tenant with the hash {tenant}, as the Config Database has");
                     }
-                    self.done(&tenant_id, times);
+                    self.done(&tenant_id, named);
                 }
                 Err(problem) => {
                     failures = failures.saturating_add(1);
@@ -174,31 +207,36 @@ mod tests {
 
     use async_trait::async_trait;
     use punctual_application::{
-        ports::{
-            ConfigDatabaseError, ConfigErrorKind, MockConfigDatabase, StoreError, TenantExport,
-        },
+        ports::{ConfigErrorKind, MockConfigDatabase, StoreError, TenantExport},
         testing::ManualClock,
     };
 
     use super::*;
 
-    /// Fails for one tenant while `fails`, and notes who is erased.
+    /// Fails for one tenant while `fails`, and notes who is erased, and as of when.
     #[derive(Default)]
     struct Records {
         fails: AtomicBool,
         erased: Mutex<Vec<String>>,
+        erased_at: Mutex<Vec<DateTime<Utc>>>,
     }
 
     #[async_trait]
     impl TenantRecords for Records {
-        async fn erase(
+        async fn erase(&self, _: &TenantId, _: DateTime<Utc>) -> Result<ErasedRecords, StoreError> {
+            Err(StoreError::unavailable("no erasure of an operator"))
+        }
+
+        async fn erase_once(
             &self,
             tenant_id: &TenantId,
+            erased_at: DateTime<Utc>,
             _: DateTime<Utc>,
         ) -> Result<ErasedRecords, StoreError> {
             if tenant_id.as_str() == "ann" && self.fails.load(SeqCst) {
                 return Err(StoreError::unavailable("the disk is full"));
             }
+            self.erased_at.lock().unwrap().push(erased_at);
             self.erased.lock().unwrap().push(tenant_id.to_string());
             Ok(ErasedRecords::default())
         }
@@ -282,6 +320,40 @@ mod tests {
         tokio::time::sleep(Duration::from_mins(3)).await;
         assert_eq!(calls.load(SeqCst), 2);
         assert_eq!(*records.erased.lock().unwrap(), ["bob", "bob"]);
+        stop.cancel();
+        running.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_who_are_named_together_are_forgotten_at_one_time() {
+        let records = Arc::new(Records::default());
+        let clock = Arc::new(ManualClock::starting_at("2026-03-01T09:00:00Z"));
+        let mut config_database = MockConfigDatabase::new();
+        let forgotten: Arc<Mutex<Vec<usize>>> = Arc::default();
+        let noted = Arc::clone(&forgotten);
+        config_database.expect_forget().returning(move |tenants| {
+            noted.lock().unwrap().push(tenants.len());
+            Ok(())
+        });
+        let eraser = Eraser::new(records.clone(), Arc::new(config_database), clock);
+        let eraser = Arc::new(eraser);
+        // As the first full read after a restart does.
+        let listed = ["ann", "bob", "eve"].map(|id| ErasedTenant {
+            tenant_id: TenantId::new(id).unwrap(),
+            erased_at: at(if id == "ann" { 7 } else { 1 }),
+        });
+        eraser.add_all(&feature("mail"), &listed);
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(Arc::clone(&eraser).run(stop.clone()));
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        assert_eq!(*forgotten.lock().unwrap(), [3]);
+        assert_eq!(*records.erased.lock().unwrap(), ["ann", "bob", "eve"]);
+        // The store is given the time by which it knows whether it has carried the erasure out.
+        let times = records.erased_at.lock().unwrap().clone();
+        assert_eq!(times, [at(7), at(1), at(1)]);
+        eraser.add(&feature("posts"), &listed[1].tenant_id, at(1));
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        assert_eq!(*forgotten.lock().unwrap(), [3, 1]);
         stop.cancel();
         running.await.unwrap();
     }

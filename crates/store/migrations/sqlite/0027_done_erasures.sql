@@ -1,0 +1,12 @@
+-- Erasures of the Config Database that were carried out, which it names again for 30 days. tenant: a keyed hash of the id (the key is a
+-- secret of the store). erased_at: as the Config Database says. chunk, chunk_id: the last chunk that was looked at; a later one may have
+-- the tenant.
+CREATE TABLE @done_erasures (
+    tenant    TEXT PRIMARY KEY,
+    erased_at INTEGER NOT NULL,
+    done_at   INTEGER NOT NULL,
+    chunk     INTEGER NOT NULL,
+    chunk_id  TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX @done_erasures_by_time ON @done_erasures (done_at);
