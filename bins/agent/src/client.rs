@@ -207,10 +207,9 @@ impl Client {
     pub(crate) async fn delete_within<T: DeserializeOwned>(
         &self,
         path: &str,
-        query: &[(&str, String)],
         timeout: Duration,
     ) -> Result<T, Failure> {
-        let request = self.request(Method::DELETE, path).query(query);
+        let request = self.request(Method::DELETE, path);
         self.send(request.timeout(timeout), None).await
     }
 

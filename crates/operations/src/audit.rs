@@ -22,7 +22,6 @@ use super::{
     App, Listed, PageQuery, auth,
     model::AuditLog,
     problem::{AnyProblem, Problem},
-    roles::REASON_HEADER,
 };
 
 /// Characters of a reason at most.
@@ -58,21 +57,10 @@ fn reason_of(headers: &HeaderMap, extensions: &Extensions) -> Result<Option<Stri
     let form = extensions
         .get::<FormReason>()
         .map(|reason| reason.0.as_str());
-    let mut values = headers.get_all(REASON_HEADER).iter();
-    let given = match (form, values.next()) {
-        (Some(form), _) => form,
-        (None, None) => return Ok(None),
-        (None, Some(value)) => std::str::from_utf8(value.as_bytes()).map_err(|_| {
-            Problem::bad_request(
-                "the header Punctual-Reason is not UTF-8; send the reason as UTF-8",
-            )
-        })?,
+    let header = punctual_web::reason::of(headers)?;
+    let Some(given) = form.or(header) else {
+        return Ok(None);
     };
-    if values.next().is_some() {
-        return Err(Problem::bad_request(
-            "the header Punctual-Reason is given twice; send it once",
-        ));
-    }
     let given = given.trim();
     let length = given.chars().count();
     if length > MAX_REASON {

@@ -48,9 +48,6 @@ impl RoleMap {
     }
 }
 
-/// The header that says why an operator acts.
-pub(crate) const REASON_HEADER: &str = "punctual-reason";
-
 /// Describes of calls that they need this role, and of those that change something that they take a reason.
 pub(crate) fn describe(role: Role, calls: &mut OpenApi) {
     for item in calls.paths.paths.values_mut() {

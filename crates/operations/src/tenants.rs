@@ -75,19 +75,12 @@ pub(super) async fn past_runs(
     }))
 }
 
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct EraseQuery {
-    /// Why, for the audit log: up to 500 characters.
-    reason: Option<String>,
-}
-
 /// Erases everything that the agent and its store hold of a tenant: runs and what they brought, dead letters, what is queued, runs or
 /// waits, and the last known preferences. It cannot be undone.
 ///
 /// Keyed hashes stay, by which none of the runs until now runs again. The Config Database holds the preferences: erase the tenant there
 /// first, or they are read again. It may be repeated, also after it was interrupted.
-#[utoipa::path(delete, operation_id = "erase_tenant", path = "/tenants/{tenant_id}", params(("tenant_id" = String, Path, description = "The tenant"), EraseQuery), responses(
+#[utoipa::path(delete, operation_id = "erase_tenant", path = "/tenants/{tenant_id}", params(("tenant_id" = String, Path, description = "The tenant")), responses(
     (status = 200, body = ErasedRecords, description = "The numbers of what was erased"),
     AnyProblem
 ))]
@@ -95,13 +88,9 @@ pub(super) async fn erase(
     State(app): State<App>,
     RequestActor(actor): RequestActor,
     Path(tenant_id): Path<String>,
-    query: Result<Query<EraseQuery>, QueryRejection>,
 ) -> Result<Json<ErasedRecords>, Problem> {
-    let Query(EraseQuery { reason }) = query?;
     let tenant_id = TenantId::new(&tenant_id)?;
-    let erased = app
-        .operator
-        .erase_tenant(&actor, &tenant_id, reason.as_deref());
+    let erased = app.operator.erase_tenant(&actor, &tenant_id);
     Ok(Json(erased.await?))
 }
 

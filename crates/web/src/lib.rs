@@ -11,6 +11,7 @@ pub mod origin;
 pub mod page;
 pub mod problem;
 pub mod process;
+pub mod reason;
 mod serve;
 #[cfg(feature = "program")]
 pub mod service_manager;

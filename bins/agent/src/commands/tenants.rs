@@ -61,17 +61,15 @@ pub(crate) async fn erase(settings: &Settings, options: EraseOptions) -> Result<
         yes,
         json,
     } = options;
-    let client = Client::new(settings)?;
+    let client = Client::new(settings)?.because(reason.as_deref())?;
     if !yes {
         let question = format!(
             "Erase everything that the agent holds of tenant {tenant}? This cannot be undone."
         );
         confirm_by_typing(question, tenant.as_str())?;
     }
-    let mut query = vec![];
-    query.extend(reason.map(|reason| ("reason", reason)));
     let path = format!("tenants/{tenant}");
-    let erased: ErasedRecords = client.delete_within(&path, &query, LONG_TIMEOUT).await?;
+    let erased: ErasedRecords = client.delete_within(&path, LONG_TIMEOUT).await?;
     show(json, &erased, |erased| {
         let ErasedRecords {
             runs,

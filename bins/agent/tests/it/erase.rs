@@ -106,7 +106,7 @@ async fn a_person_is_erased_from_the_store_the_folder_and_what_is_said() {
         log["entries"][0]["subject"],
         format!("tenant {}", tenant_hash(&tenant))
     );
-    assert_eq!(log["entries"][0]["detail"], "request of erased tenant, 7");
+    assert_eq!(log["entries"][0]["reason"], "request of erased tenant, 7");
 
     let metrics = reqwest::get(format!("{}/metrics", agent.api()))
         .await

@@ -57,8 +57,11 @@ async fn what_the_config_database_erases_leaves_the_agents_store() {
     command.args(["run", "--import"]).arg(preferences(&project));
     let agent = Agent::start(command);
     run(&agent).await;
-    let path = "tenants/ann?reason=request+of+the+person";
-    let erased = agent.config(Method::DELETE, path, &Value::Null).await;
+    let erase = agent.config_request(Method::DELETE, "tenants/ann");
+    let erase = erase.header("Punctual-Reason", "request of the person");
+    let erased = erase.send().await.unwrap();
+    assert!(erased.status().is_success());
+    let erased: Value = erased.json().await.unwrap();
     assert_eq!(erased["configurations"], 1);
     agent.until(EXPORT, is_empty).await;
     agent
@@ -85,8 +88,9 @@ async fn an_agent_that_was_killed_before_the_erasure_makes_it_up_when_it_starts(
     let agent = start();
     run(&agent).await;
     drop(agent);
-    let erase = format!("{url}/api/v1/tenants/ann?reason=asked");
-    let erased = Client::new().delete(erase).send().await.unwrap();
+    let erase = Client::new().delete(format!("{url}/api/v1/tenants/ann"));
+    let erase = erase.header("Punctual-Reason", "asked");
+    let erased = erase.send().await.unwrap();
     assert!(erased.status().is_success());
     let agent = start();
     agent.until(EXPORT, is_empty).await;

@@ -3,7 +3,7 @@
 use axum::{
     Extension, Json,
     extract::{Path, Query, State, rejection::QueryRejection},
-    http::{StatusCode, header},
+    http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, Utc};
@@ -18,43 +18,33 @@ use crate::store::{Erased, Erasure, Reason, TenantExport};
 const MAX_ERASURES: u32 = 1_000;
 const DEFAULT_ERASURES: u32 = 100;
 
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(super) struct EraseQuery {
-    /// Why, for the list of erasures. It should not name the tenant: it is kept.
-    #[param(required, nullable = false, min_length = 1, max_length = 500)]
-    reason: Option<String>,
-}
-
 /// Erases everything that is held of a tenant: configurations with their histories, preferences, changes, and API keys for the tenant
 /// with their sessions. Agents that follow the feed erase what they hold. The call may be repeated.
-#[utoipa::path(delete, operation_id = "erase_tenant", path = "/tenants/{tenant_id}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), EraseQuery), responses(
+#[utoipa::path(delete, operation_id = "erase_tenant", path = "/tenants/{tenant_id}", params(("tenant_id" = String, Path, pattern = "^[A-Za-z0-9._:@-]{1,128}$"), ("Punctual-Reason" = String, Header, min_length = 1, max_length = 500, description = "Why, at most 500 characters; the list of erasures keeps it. It should not name the tenant")), responses(
     (status = 200, body = Erased, description = "What was erased"),
     AnyProblem,
 ))]
 pub(super) async fn erase(
     State(app): State<App>,
     Path(tenant_id): Path<String>,
-    query: Result<Query<EraseQuery>, QueryRejection>,
+    headers: HeaderMap,
     Extension(caller): Extension<Caller>,
 ) -> Result<Json<Erased>, Problem> {
-    let Query(query) = query?;
     let tenant_id = TenantId::new(&tenant_id)?;
-    let reason = reason_of(query.reason.as_deref())?;
+    let reason = punctual_web::reason::of(&headers)?.ok_or_else(|| {
+        Problem::bad_request(
+            "the reason is missing; send the header Punctual-Reason, such as `request of the person`",
+        )
+    })?;
+    let reason = reason_of(reason)?;
     let erased = app.store.erase(&tenant_id, &caller.name, &reason).await?;
     Ok(Json(erased))
 }
 
 /// The reason that is given for an erasure.
-pub(in crate::http) fn reason_of(given: Option<&str>) -> Result<Reason, Problem> {
-    let given = given.ok_or_else(|| {
-        Problem::new(
-            StatusCode::BAD_REQUEST,
-            "reason is missing; add ?reason=request+of+the+person",
-        )
-    })?;
+pub(in crate::http) fn reason_of(given: &str) -> Result<Reason, Problem> {
     let reason = given.parse::<Reason>();
-    reason.map_err(|invalid| Problem::new(StatusCode::BAD_REQUEST, invalid.to_string()))
+    reason.map_err(|invalid| Problem::bad_request(invalid.to_string()))
 }
 
 /// A copy of everything that is held of a tenant. Secrets of API keys and links are held as hashes alone and are not in it.

@@ -4,7 +4,7 @@ use chrono::DateTime;
 use punctual_application::ports::ConfigDatabase;
 use punctual_config_database::{ConfigStore, Expiring};
 use punctual_domain::{FeatureType, TenantId};
-use reqwest::Method;
+use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use sqlx::AnyPool;
 
@@ -42,8 +42,32 @@ async fn read(server: &Running, path: &str) -> Value {
 }
 
 async fn erase(server: &Running, tenant: &str) -> Value {
-    let path = format!("tenants/{tenant}?reason=request+of+the+person");
-    change(server, ADMIN, Method::DELETE, &path, Value::Null).await
+    let reason = Some("request of the person");
+    erased(ask_to_erase(server, Some(ADMIN), tenant, reason).await).await
+}
+
+/// Asks for an erasure, with a key where the server needs one.
+async fn ask_to_erase(
+    server: &Running,
+    key: Option<&str>,
+    tenant: &str,
+    reason: Option<&str>,
+) -> Response {
+    let url = format!("{}/api/v1/tenants/{tenant}", server.url);
+    let mut call = server.http.delete(url);
+    if let Some(key) = key {
+        call = call.bearer_auth(key);
+    }
+    if let Some(reason) = reason {
+        call = call.header("Punctual-Reason", reason);
+    }
+    call.send().await.unwrap()
+}
+
+/// What an erasure that succeeds answers.
+async fn erased(answer: Response) -> Value {
+    assert_eq!(answer.status(), 200);
+    answer.json().await.unwrap()
 }
 
 fn daily(time: &str) -> Value {
@@ -221,7 +245,7 @@ async fn the_feed_brings_an_erasure_and_lists_it_until_the_tenant_is_there_again
     server.put("ann", json!({"f": daily("09:00")})).await;
     let head = server.get("preferences/changes?since_id=0").await["last_id"].clone();
     let waiting = format!("preferences/changes?since_id={head}&feature_type=f&wait=30");
-    let erase = server.call(Method::DELETE, "tenants/ann?reason=asked", "");
+    let erase = ask_to_erase(&server, None, "ann", Some("asked"));
     let (page, erased) = tokio::join!(server.get(&waiting), erase);
     assert_eq!(erased.status(), 200);
     let change = &page["changes"][0];
@@ -323,8 +347,7 @@ async fn no_version_of_an_erased_configuration_comes_again(kind: Kind) {
         server.put("ann", json!({"f": daily(time)})).await;
     }
     server.put("bob", json!({"f": daily("09:00")})).await;
-    let erased = server.call(Method::DELETE, "tenants/ann?reason=asked", "");
-    assert_eq!(erased.await.status(), 200);
+    erased(ask_to_erase(&server, None, "ann", Some("asked")).await).await;
     // An ETag of before must not let its holder overwrite what is stored now.
     for tenant in ["ann", "new"] {
         let stored = server.put(tenant, json!({"f": daily("09:00")})).await;
@@ -338,51 +361,49 @@ async fn no_version_of_an_erased_configuration_comes_again(kind: Kind) {
     assert_eq!(history["versions"].as_array().unwrap().len(), 1);
     // The floor survives a restart, and an erasure of a tenant with lower versions.
     let server = start_in(server.stop().await, None).await;
-    let erased = server.call(Method::DELETE, "tenants/bob?reason=asked", "");
-    assert_eq!(erased.await.status(), 200);
+    erased(ask_to_erase(&server, None, "bob", Some("asked")).await).await;
     let bob = server.put("bob", json!({"f": daily("09:00")})).await;
     assert_eq!(bob["version"], 4);
 }
 
 async fn administrators_erase_and_no_other_key(kind: Kind) {
     let server = start_in(kind.place().await, Some(ADMIN)).await;
-    let path = "tenants/ann?reason=asked";
+    let asked = Some("asked");
     for (name, tenant) in [("all", Value::Null), ("own", json!("ann"))] {
         for scope in ["read", "agent", "write"] {
             let key =
                 json!({"name": format!("{name} {scope}"), "scope": scope, "tenant_id": tenant});
             let key = change(&server, ADMIN, Method::POST, "keys", key).await;
             let key = key["key"].as_str().unwrap();
-            for (method, path) in [
-                (Method::DELETE, path),
-                (Method::GET, "tenants/ann/export"),
-                (Method::GET, "erasures"),
-            ] {
-                let answer = call(&server, key, method, path, &Value::Null).await;
+            let answer = ask_to_erase(&server, Some(key), "ann", asked).await;
+            assert_eq!(answer.status(), 403, "{name} {scope}");
+            for path in ["tenants/ann/export", "erasures"] {
+                let answer = call(&server, key, Method::GET, path, &Value::Null).await;
                 assert_eq!(answer.status(), 403, "{name} {scope} {path}");
             }
         }
     }
-    let long = format!("tenants/ann?reason={}", "x".repeat(501));
-    for path in [
-        "tenants/ann",
-        "tenants/ann?reason=",
-        "tenants/ann?reason=a%0Ab",
-        "tenants/a%20b?reason=asked",
-        long.as_str(),
+    let long = "x".repeat(501);
+    for (tenant, reason) in [
+        ("ann", None),
+        // As other calls, it takes the reason in the header only.
+        ("ann?reason=asked", None),
+        ("ann", Some("")),
+        ("ann", Some("a\tb")),
+        ("ann", Some(long.as_str())),
+        ("a%20b", asked),
     ] {
-        let answer = call(&server, ADMIN, Method::DELETE, path, &Value::Null).await;
-        assert_eq!(answer.status(), 400, "{path}");
+        let answer = ask_to_erase(&server, Some(ADMIN), tenant, reason).await;
+        assert_eq!(answer.status(), 400, "{tenant} {reason:?}");
     }
     assert_eq!(read(&server, "erasures").await["erasures"], json!([]));
     // The keys for the tenant go, and the others stay.
-    let erased = change(&server, ADMIN, Method::DELETE, path, Value::Null).await;
-    assert_eq!(erased["api_keys"], 3);
+    let of_ann = erased(ask_to_erase(&server, Some(ADMIN), "ann", asked).await).await;
+    assert_eq!(of_ann["api_keys"], 3);
     let keys = read(&server, "keys").await;
     assert_eq!(keys["keys"].as_array().unwrap().len(), 3);
     for reason in ["second", "third"] {
-        let path = format!("tenants/bob?reason={reason}");
-        change(&server, ADMIN, Method::DELETE, &path, Value::Null).await;
+        erased(ask_to_erase(&server, Some(ADMIN), "bob", Some(reason)).await).await;
     }
     let mut page = read(&server, "erasures?limit=1").await;
     for reason in ["third", "second", "asked"] {

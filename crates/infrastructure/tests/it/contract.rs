@@ -72,8 +72,9 @@ impl Writable for Reference {
     }
 
     async fn erase(&self, tenant_id: &TenantId) -> bool {
-        let path = format!("{}/api/v1/tenants/{tenant_id}?reason=asked", self.url);
-        let answer = self.http.delete(path).send().await.unwrap();
+        let path = format!("{}/api/v1/tenants/{tenant_id}", self.url);
+        let erase = self.http.delete(path).header("Punctual-Reason", "asked");
+        let answer = erase.send().await.unwrap();
         assert!(answer.status().is_success(), "{answer:?}");
         true
     }

@@ -194,7 +194,7 @@ pub(super) async fn erase(
             .back(format!("/tenants/{tenant}"));
         return Ok(ask.page()?.into_response());
     }
-    let erased = app.operator.erase_tenant(&actor, &tenant, None);
+    let erased = app.operator.erase_tenant(&actor, &tenant);
     let erased = erased.await?;
     let done = Done::new(What::Erased)
         .count(erased.runs as usize)

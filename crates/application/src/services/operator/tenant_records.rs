@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use punctual_domain::{TenantId, visible};
+use punctual_domain::TenantId;
 use tracing::info;
 
 use super::{Actor, Operator, OperatorError, amount};
@@ -11,27 +11,9 @@ use crate::{
     tenant_hash,
 };
 
-/// Characters of a reason at most.
-const MAX_REASON: usize = 500;
-/// Characters of an invalid reason that its error shows.
-const SHOWN: usize = 60;
-
 /// What stands for a tenant in the audit log: the [hash](fn@tenant_hash) of the id.
 fn subject_of(tenant_id: &TenantId) -> String {
     format!("tenant {}", tenant_hash(tenant_id))
-}
-
-/// The reason of a request as it is kept: nothing, or 1 to 500 visible characters.
-fn checked(reason: Option<&str>) -> Result<&str, OperatorError> {
-    let reason = reason.map(str::trim).unwrap_or_default();
-    let shown = visible(reason);
-    if shown == reason && reason.chars().count() <= MAX_REASON {
-        return Ok(reason);
-    }
-    let shown: String = shown.chars().take(SHOWN).collect();
-    Err(OperatorError::Invalid(format!(
-        "invalid reason: {shown:?}; expected up to {MAX_REASON} visible characters, such as \"request 4711\""
-    )))
 }
 
 impl Operator {
@@ -40,16 +22,14 @@ impl Operator {
     /// holds the preferences themselves: erase the tenant there first, or they are read again.
     ///
     /// # Errors
-    /// The reason is invalid, the last known preferences cannot be rewritten, or the store fails.
+    /// The last known preferences cannot be rewritten, or the store fails.
     pub async fn erase_tenant(
         &self,
         actor: &Actor,
         tenant_id: &TenantId,
-        reason: Option<&str>,
     ) -> Result<ErasedRecords, OperatorError> {
-        let reason = checked(reason)?;
         let hash = subject_of(tenant_id);
-        self.record(actor, "erase_tenant", &hash, reason).await?;
+        self.record(actor, "erase_tenant", &hash, "").await?;
         // A disk that fails keeps nothing else from being erased.
         let tenants = BTreeSet::from([tenant_id.clone()]);
         let forgotten = self.preferences.forget(&tenants).await;
@@ -136,7 +116,8 @@ mod tests {
         let held = operator.export_tenant(&actor, &ann).await.unwrap();
         assert_eq!(held.0["runs"].len(), 1);
 
-        let erased = operator.erase_tenant(&actor, &ann, Some(" asked by ann, as request 7 "));
+        let because = actor.clone().because("asked by ann, as request 7");
+        let erased = operator.erase_tenant(&because, &ann);
         assert_eq!(erased.await.unwrap().runs, 1);
         let held = operator.export_tenant(&actor, &ann).await.unwrap();
         assert!(held.0.values().all(Vec::is_empty), "{held:?}");
@@ -155,11 +136,11 @@ mod tests {
             .find(|entry| entry.action == "erase_tenant")
             .unwrap();
         assert_eq!(entry.subject, subject_of(&ann));
-        assert_eq!(entry.detail, "asked by erased tenant, as request 7");
-        assert!(
-            log.iter().all(|entry| !entry.detail.contains("ann")),
-            "{log:?}"
-        );
+        let reason = entry.reason.as_deref();
+        assert_eq!(reason, Some("asked by erased tenant, as request 7"));
+        assert_eq!(entry.detail, "");
+        let is_named = |entry: &AuditEntry| format!("{entry:?}").contains("ann");
+        assert!(!log.iter().any(is_named), "{log:?}");
     }
 
     #[tokio::test]
@@ -184,7 +165,7 @@ mod tests {
             preferences: Arc::new(preferences),
             ..operator(&store)
         };
-        let refused = operator.erase_tenant(&actor, &ann, None).await.unwrap_err();
+        let refused = operator.erase_tenant(&actor, &ann).await.unwrap_err();
         assert!(
             refused.to_string().contains("the disk is full"),
             "{refused}"
@@ -192,13 +173,5 @@ mod tests {
         let (all, page) = (AuditFilter::default(), Page::default());
         let (log, _) = store.audit_log(&all, &page).await.unwrap();
         assert!(log.iter().all(|entry| entry.subject != "ann"), "{log:?}");
-        let long = "x".repeat(MAX_REASON + 1);
-        for reason in ["a\nb", long.as_str()] {
-            let refused = operator.erase_tenant(&actor, &ann, Some(reason)).await;
-            assert!(
-                matches!(refused, Err(OperatorError::Invalid(_))),
-                "{refused:?}"
-            );
-        }
     }
 }

@@ -69,7 +69,8 @@ pub(super) struct EraseForm {
     tenant: String,
     typed: String,
     again: Option<String>,
-    reason: Option<String>,
+    #[serde(default)]
+    reason: String,
 }
 
 /// Erases the tenant whose id was typed, where it is that of the page or was typed twice.
@@ -90,7 +91,7 @@ pub(super) async fn erase(
         let detail = "the two ids are not the same, and nothing was erased; go back and type the id of the tenant";
         return Err(Problem::bad_request(detail));
     }
-    let reason = reason_of(sent.reason.as_deref())?;
+    let reason = reason_of(&sent.reason)?;
     let erased = app.store.erase(&tenant, visitor.name(), &reason).await?;
     let hash = erased.tenant_hash;
     Ok(Redirect::to(&format!("/operators/erasures?erased={hash}")))
