@@ -67,6 +67,7 @@ const SQLITE: &[File] = files! { "sqlite":
     "0025_fence"
     "0026_compatibility"
     "0027_done_erasures"
+    "0028_job_retention"
 };
 
 #[cfg(feature = "postgres")]
@@ -96,6 +97,7 @@ const POSTGRES: &[File] = files! { "postgres":
     "0023_fence"
     "0024_compatibility"
     "0025_done_erasures"
+    "0026_job_retention"
 };
 
 /// The migration of a file. Marks do not count in its checksum.
@@ -205,6 +207,7 @@ const TABLES: [(&str, i64); 44] = [
     ("removed_results", 19),
     ("last_successes", 19),
     ("retention_state", 19),
+    ("job_retention", 26),
     ("alerts", 22),
     ("alert_messages", 22),
     ("alert_revision", 22),

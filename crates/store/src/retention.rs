@@ -173,6 +173,11 @@ const OLD_ENTRIES: &str = "SELECT count(*), min(a.at) FROM @audit_log a WHERE a.
 
 const REMOVED_TO: &str = "SELECT to_date FROM @removed_results WHERE job_id = $1";
 
+const REMEMBER_JOB: &str = "INSERT INTO @job_retention (job_id, results_days, failures_days) VALUES ($1, $2, $3)
+     ON CONFLICT (job_id) DO UPDATE SET results_days = excluded.results_days, failures_days = excluded.failures_days";
+
+const REMEMBERED_JOBS: &str = "SELECT job_id, results_days, failures_days FROM @job_retention";
+
 const BEGINS_AT: &str = "SELECT value FROM @retention_state WHERE name = 'begins_at'";
 
 const IS_BUSY: &str = "SELECT EXISTS (SELECT 1 FROM @batches b
@@ -301,6 +306,20 @@ impl FromRow for FoundRun {
     }
 }
 
+/// A job, and how long it is kept.
+struct RememberedJob(JobId, KeepDays);
+
+impl FromRow for RememberedJob {
+    fn from_row(mut row: Row) -> Result<Self, StoreError> {
+        let job_id = row.parse()?;
+        let keep = KeepDays {
+            results: row.next()?,
+            failures: row.next()?,
+        };
+        Ok(Self(job_id, keep))
+    }
+}
+
 /// Numbers of rows that have been removed.
 #[derive(Default)]
 struct Removed(BTreeMap<RemovedKind, u64>);
@@ -371,6 +390,36 @@ impl Retention for Store {
         row.map(|mut row| row.parse()).transpose()
     }
 
+    async fn remember(&self, jobs: &RetentionPolicy) -> Result<(), StoreError> {
+        let mut transaction = self.database.begin().await?;
+        for (job_id, keep) in &jobs.jobs {
+            let job = values![job_id, keep.results, keep.failures];
+            transaction.execute(REMEMBER_JOB, job).await?;
+        }
+        transaction.commit().await
+    }
+
+    async fn remembered(&self) -> Result<RetentionPolicy, StoreError> {
+        let rows = self.database.fetch(REMEMBERED_JOBS, values![]);
+        let rows: Vec<RememberedJob> = rows.await?;
+        let jobs = rows.into_iter().map(|row| (row.0, row.1));
+        Ok(RetentionPolicy {
+            jobs: jobs.collect(),
+        })
+    }
+
+    async fn jobs(&self) -> Result<Vec<JobId>, StoreError> {
+        let (mut jobs, mut last) = (Vec::new(), String::new());
+        loop {
+            let next = self.database.fetch_optional(NEXT_JOB, values![&*last]);
+            let Some(next) = next.await? else {
+                return Ok(jobs);
+            };
+            last = next;
+            jobs.extend(JobId::new(&last).ok());
+        }
+    }
+
     async fn begins_at(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
         self.database.fetch_optional(BEGINS_AT, values![]).await
     }
@@ -383,7 +432,10 @@ impl Retention for Store {
 
 /// How long the runs of a job are kept.
 fn keep_of(policy: &RetentionPolicy, job: &str) -> KeepDays {
-    JobId::new(job).map_or_else(|_| KeepDays::default(), |job_id| policy.of_job(&job_id))
+    JobId::new(job).map_or_else(
+        |_| KeepDays::of_unknown_job(),
+        |job_id| policy.of_job(&job_id),
+    )
 }
 
 impl Store {

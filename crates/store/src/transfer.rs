@@ -48,6 +48,7 @@ const TABLES: [&str; 35] = [
     "removed_results",
     "last_successes",
     "retention_state",
+    "job_retention",
     "alerts",
     "alert_messages",
     "alert_revision",
@@ -93,11 +94,13 @@ pub async fn transfer(from: &str, to: &str) -> Result<Transferred, StoreError> {
         .await
         .map_err(failed)?;
     refuse_non_empty(&mut target).await?;
-    // An agent that has planned nothing may have left its shard, secrets, what it has reported, and a fence of its own.
+    // An agent that has planned nothing may have left its shard, secrets, how long its jobs keep their runs, what it has reported,
+    // and a fence of its own.
     for left in [
         "DELETE FROM shards",
         "DELETE FROM secrets",
         "DELETE FROM retention_state",
+        "DELETE FROM job_retention",
         "DELETE FROM alerts",
         "DELETE FROM alert_messages",
         "DELETE FROM alert_revision",

@@ -7,6 +7,10 @@
 //! such a run ([`Retention::removed_to`]), after which it is not known who ran, and the last success of each item, which
 //! [`BatchStore::previous`](super::BatchStore::previous) still finds.
 //!
+//! A job that is not in effect any more is kept as its last leader kept it: the leader [remembers](Retention::remember) the days of
+//! its own jobs before it removes anything, and goes by [what is remembered](Retention::remembered) for all others. So a leader
+//! without the job removes nothing that the leader before it would have kept, whatever the files of other processes say.
+//!
 //! `testing::contract::retention` checks what an implementation keeps to.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -42,6 +46,15 @@ pub trait Retention: Send + Sync {
     /// there.
     async fn removed_to(&self, job_id: &JobId) -> Result<Option<NaiveDate>, StoreError>;
 
+    /// Remembers how long these jobs are kept. What is remembered of others stays.
+    async fn remember(&self, jobs: &RetentionPolicy) -> Result<(), StoreError>;
+
+    /// How long jobs are kept, as was remembered last.
+    async fn remembered(&self) -> Result<RetentionPolicy, StoreError>;
+
+    /// The jobs that have runs in the store, in any order.
+    async fn jobs(&self) -> Result<Vec<JobId>, StoreError>;
+
     /// Before when nothing is to be removed; `None`: it may begin.
     async fn begins_at(&self) -> Result<Option<DateTime<Utc>>, StoreError>;
 
@@ -69,18 +82,40 @@ impl RetentionPolicy {
         }
     }
 
-    /// How long the runs of a job are kept: the usual time where it is none of the policy's.
+    /// The same, with what is remembered of other jobs.
+    #[must_use]
+    pub fn with_remembered(mut self, remembered: Self) -> Self {
+        for (job_id, keep) in remembered.jobs {
+            self.jobs.entry(job_id).or_insert(keep);
+        }
+        self
+    }
+
+    /// The jobs that are remembered with other days, or not at all.
+    #[must_use]
+    pub fn changed_from(&self, remembered: &Self) -> Self {
+        let jobs = self.jobs.iter();
+        let changed = jobs.filter(|(job_id, keep)| remembered.jobs.get(*job_id) != Some(*keep));
+        Self {
+            jobs: changed
+                .map(|(job_id, keep)| (job_id.clone(), *keep))
+                .collect(),
+        }
+    }
+
+    /// How long the runs of a job are kept, also of one that is [not known](KeepDays::of_unknown_job).
     #[must_use]
     pub fn of_job(&self, job_id: &JobId) -> KeepDays {
-        self.jobs.get(job_id).copied().unwrap_or_default()
+        let keep = self.jobs.get(job_id).copied();
+        keep.unwrap_or_else(KeepDays::of_unknown_job)
     }
 
     /// The longest time for which results of any job are kept.
     #[must_use]
     pub fn longest(&self) -> TimeDelta {
-        let usual = KeepDays::default().longest();
+        let unknown = KeepDays::of_unknown_job().longest();
         let jobs = self.jobs.values().map(|keep| keep.longest());
-        jobs.fold(usual, TimeDelta::max)
+        jobs.fold(unknown, TimeDelta::max)
     }
 }
 
@@ -167,4 +202,49 @@ pub struct Removable {
     pub bytes: u64,
     /// When the oldest of them fell due or was written.
     pub oldest: Option<DateTime<Utc>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(jobs: &[(&str, u32, u32)]) -> RetentionPolicy {
+        let keep = |&(job, results, failures): &(&str, u32, u32)| {
+            let keep = KeepDays { results, failures };
+            (JobId::new(job).expect("valid"), keep)
+        };
+        RetentionPolicy {
+            jobs: jobs.iter().map(keep).collect(),
+        }
+    }
+
+    #[test]
+    fn a_job_in_effect_goes_by_itself_and_any_other_by_what_is_remembered() {
+        let in_effect = policy(&[("new", 1, 2), ("shorter", 5, 5), ("same", 7, 8)]);
+        let remembered = policy(&[
+            ("shorter", 3_650, 3_650),
+            ("same", 7, 8),
+            ("gone", 3_650, 9),
+        ]);
+        let changed = in_effect.changed_from(&remembered);
+        assert_eq!(changed, policy(&[("new", 1, 2), ("shorter", 5, 5)]));
+        let all = in_effect.with_remembered(remembered);
+        let expected = [
+            ("new", 1, 2),
+            ("shorter", 5, 5),
+            ("same", 7, 8),
+            ("gone", 3_650, 9),
+        ];
+        assert_eq!(all, policy(&expected));
+        assert_eq!(all.longest(), TimeDelta::days(3_650));
+    }
+
+    #[test]
+    fn a_job_that_is_not_known_is_kept_for_the_most_usual_days() {
+        let unknown = JobId::new("unknown").expect("valid");
+        let keep = policy(&[("short", 1, 1)]).of_job(&unknown);
+        let usual = KeepDays::default();
+        assert_eq!(keep.shortest(), usual.longest(), "also what succeeded");
+        assert_eq!(keep.longest(), usual.longest());
+    }
 }

@@ -29,7 +29,8 @@ use std::{
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use punctual_domain::{
     Batch, BatchStatus, Chunk, DeadLetter, DeadLetterState, FailureKind, ItemId, ItemResult,
-    ItemStatus, JobId, NewBatch, Occurrence, Previous, PurposeId, Sharding, StoredPosition,
+    ItemStatus, JobId, KeepDays, NewBatch, Occurrence, Previous, PurposeId, Sharding,
+    StoredPosition,
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -127,6 +128,8 @@ struct Tables {
     asked: StoredRequest,
     /// The last date of a job's runs of which results have been removed.
     removed_to: BTreeMap<JobId, NaiveDate>,
+    /// How long jobs are kept, as was remembered last.
+    job_retention: BTreeMap<JobId, KeepDays>,
     /// The last success of an item among the results that have been removed.
     last_successes: BTreeMap<(JobId, ItemId), Previous>,
     heartbeats: BTreeMap<Uuid, i64>,

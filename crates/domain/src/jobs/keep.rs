@@ -32,6 +32,18 @@ impl KeepDays {
     /// and jobs spread their items over at most a day.
     pub const SLACK: TimeDelta = TimeDelta::days(4);
 
+    /// How long what has run is kept of a job that is not in effect, where no earlier days of it are known: of the usual days, the
+    /// more for everything.
+    #[must_use]
+    pub fn of_unknown_job() -> Self {
+        let usual = Self::default();
+        let days = usual.results.max(usual.failures);
+        Self {
+            results: days,
+            failures: days,
+        }
+    }
+
     /// How long everything of a run is kept.
     #[must_use]
     pub fn shortest(self) -> TimeDelta {

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use punctual_domain::{BatchStatus, Delivery, ItemId, ItemStatus, KeepDays, NewBatch, Previous};
+use punctual_domain::{
+    BatchStatus, Delivery, ItemId, ItemStatus, JobId, KeepDays, NewBatch, Previous,
+};
 use uuid::Uuid;
 
 use super::{at, batch, claim, commit, counts, firing, job, outcomes, result};
@@ -30,6 +32,10 @@ pub async fn retention<S: WorkQueue + BatchStore + OperatorStore + Deliveries>(
     let policy = RetentionPolicy {
         jobs: [(job(), keep)].into(),
     };
+    remembers(retention, &policy).await;
+    // The job is not in effect.
+    let remembered = retention.remembered().await.expect(works);
+    let policy = RetentionPolicy::default().with_remembered(remembered);
     let [ann, bob, eve] = ["kept-ann", "kept-bob", "kept-eve"].map(|id| {
         let id = ItemId::new(id);
         id.expect("valid")
@@ -68,6 +74,7 @@ pub async fn retention<S: WorkQueue + BatchStore + OperatorStore + Deliveries>(
         store.record(&entry).await.expect(works);
     }
     assert_eq!(retention.begins_at().await.expect(works), None);
+    assert_eq!(retention.jobs().await.expect(works), [job()]);
     assert!(
         retention
             .is_busy(at("2026-08-03T08:59:59Z"))
@@ -101,6 +108,13 @@ pub async fn retention<S: WorkQueue + BatchStore + OperatorStore + Deliveries>(
         .await
         .expect(works);
     assert_eq!(entries.len(), 1, "a year has not passed");
+
+    // Of a job that is not known, everything stays as long as usual failures.
+    let unknown = RetentionPolicy::default();
+    for now in ["2026-12-01T09:00:00Z", "2027-07-31T09:00:00Z"] {
+        removed.by_a_pass(retention, &unknown, now).await;
+        assert_eq!(removed.0, [(RemovedKind::AuditLog, 1)].into(), "{now}");
+    }
 
     // What succeeded goes first, and what failed stays with its counts.
     let now = "2026-08-15T09:00:01Z";
@@ -199,6 +213,35 @@ pub async fn retention<S: WorkQueue + BatchStore + OperatorStore + Deliveries>(
     for (kind, rows) in of_runs {
         assert_eq!(removed.0.get(&kind), Some(&rows), "{kind:?}");
     }
+    assert!(retention.jobs().await.expect(works).is_empty());
+    let remembered = retention.remembered().await.expect(works);
+    assert_eq!(remembered, policy, "also of a job without runs");
+}
+
+/// Remembers how long jobs are kept, in the end the job of this suite as `policy` says.
+async fn remembers(retention: &dyn Retention, policy: &RetentionPolicy) {
+    let works = "the store answers";
+    assert!(retention.jobs().await.expect(works).is_empty());
+    let remembered = async || retention.remembered().await.expect(works);
+    assert_eq!(remembered().await, RetentionPolicy::default());
+    let longest = KeepDays {
+        results: 3_650,
+        failures: 3_650,
+    };
+    let other = JobId::new("another").expect("valid");
+    let both = RetentionPolicy {
+        jobs: [(job(), longest), (other.clone(), longest)].into(),
+    };
+    retention.remember(&both).await.expect(works);
+    assert_eq!(remembered().await, both);
+    retention.remember(policy).await.expect(works);
+    let now = remembered().await;
+    let days = [job(), other].map(|job_id| now.of_job(&job_id));
+    assert_eq!(days, [policy.of_job(&job()), longest], "others stay");
+    // Nothing is forgotten with a file that has no jobs.
+    let none = RetentionPolicy::default();
+    retention.remember(&none).await.expect(works);
+    assert_eq!(remembered().await, now);
 }
 
 /// How many rows have been removed, by kind.

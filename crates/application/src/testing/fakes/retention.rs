@@ -97,6 +97,24 @@ impl Retention for FakeStore {
         Ok(self.tables().removed_to.get(job_id).copied())
     }
 
+    async fn remember(&self, jobs: &RetentionPolicy) -> Result<(), StoreError> {
+        self.tables().job_retention.extend(jobs.jobs.clone());
+        Ok(())
+    }
+
+    async fn remembered(&self) -> Result<RetentionPolicy, StoreError> {
+        Ok(RetentionPolicy {
+            jobs: self.tables().job_retention.clone(),
+        })
+    }
+
+    async fn jobs(&self) -> Result<Vec<JobId>, StoreError> {
+        let tables = self.tables();
+        let jobs = tables.chunks.values().map(|row| row.chunk.job_id.clone());
+        let jobs: BTreeSet<JobId> = jobs.collect();
+        Ok(jobs.into_iter().collect())
+    }
+
     async fn begins_at(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
         Ok(None)
     }

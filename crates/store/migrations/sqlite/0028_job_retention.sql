@@ -1,0 +1,6 @@
+-- Days for which the last leader that had a job kept its runs. They are kept so while the job is not in effect.
+CREATE TABLE @job_retention (
+    job_id        TEXT PRIMARY KEY,
+    results_days  INTEGER NOT NULL,
+    failures_days INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
