@@ -1,4 +1,5 @@
-//! Removes what has been kept for long enough: once an hour, on the leader alone, in portions between which others write.
+//! Removes what has been kept for long enough: once an hour, on the leader alone, in portions between which others write. The leader
+//! also remembers how long its jobs are kept, for when they are not in effect any more.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,6 +16,8 @@ use tracing::{info, warn};
 const INTERVAL: Duration = Duration::from_hours(1);
 /// How soon to try again after the store has failed.
 const RETRY_AFTER: Duration = Duration::from_mins(10);
+/// How soon to retry to remember how long jobs are kept.
+const REMEMBER_AFTER: Duration = Duration::from_mins(1);
 /// By so much at least the clock is set, and not slewed. Whether it was wrong before or is wrong now is not known.
 const CLOCK_STEP: TimeDelta = TimeDelta::days(1);
 /// For so long nothing is removed after it: time to set it right.
@@ -68,12 +71,36 @@ impl RetentionService {
         }
     }
 
-    /// Removes until `stop` is cancelled. A failure of the store does not end it.
+    /// Remembers and removes until `stop` is cancelled. A failure of the store does not end it.
     pub async fn run(self, stop: CancellationToken) {
-        stop.run_until_cancelled(self.keep_removing()).await;
+        let both = async { tokio::join!(self.keep_remembering(), self.keep_removing()) };
+        stop.run_until_cancelled(both).await;
     }
 
-    async fn keep_removing(self) {
+    /// Remembers how long jobs are kept when this process becomes the leader, and whenever its jobs change meanwhile: what is
+    /// remembered is what the last leader of a job removed by, so that one without the job removes no more.
+    async fn keep_remembering(&self) {
+        let mut changes = self.jobs.subscribe();
+        loop {
+            self.status.wait_for(|status| status.leads).await;
+            changes.mark_unchanged();
+            if let Err(error) = self.policy().await {
+                warn!(%error, "Failed to remember how long jobs are kept, retrying in 1 min: {error}");
+                sleep(REMEMBER_AFTER).await;
+                continue;
+            }
+            tokio::select! {
+                changed = changes.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+                _ = self.status.wait_for(|status| !status.leads) => {}
+            }
+        }
+    }
+
+    async fn keep_removing(&self) {
         let mut is_announced = false;
         let mut ticking = Ticking::new(self.clock.now());
         loop {
@@ -86,8 +113,15 @@ impl RetentionService {
         }
     }
 
-    fn policy(&self) -> RetentionPolicy {
-        RetentionPolicy::of(&self.jobs.current())
+    /// How long runs are kept: as the jobs in effect say, which the leader remembers, and of other jobs, as is remembered.
+    async fn policy(&self) -> Result<RetentionPolicy, StoreError> {
+        let in_effect = RetentionPolicy::of(&self.jobs.current());
+        let remembered = self.retention.remembered().await?;
+        let changed = in_effect.changed_from(&remembered);
+        if self.status.get().leads && !changed.jobs.is_empty() {
+            self.retention.remember(&changed).await?;
+        }
+        Ok(in_effect.with_remembered(remembered))
     }
 
     /// Goes over the store, if it is time. Returns when to do so again.
@@ -135,7 +169,8 @@ impl RetentionService {
         begins_at: DateTime<Utc>,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let removable = self.retention.removable(&self.policy(), now).await?;
+        let policy = self.policy().await?;
+        let removable = self.retention.removable(&policy, now).await?;
         let rows: u64 = removable.iter().map(|one| one.rows).sum();
         let megabytes = removable.iter().map(|one| one.bytes).sum::<u64>() / 1_000_000;
         let oldest = removable.iter().filter_map(|one| one.oldest).min();
@@ -159,7 +194,8 @@ impl RetentionService {
             if ticking.is_off(now) {
                 break;
             }
-            let portion = self.retention.remove(&self.policy(), rows, now).await?;
+            let policy = self.policy().await?;
+            let portion = self.retention.remove(&policy, rows, now).await?;
             let of_portion: u64 = portion.rows.values().sum();
             if of_portion > 0 {
                 metrics::histogram!("punctual_removal_seconds").record(portion.held.as_secs_f64());
@@ -267,14 +303,18 @@ fn adapted(rows: u32, removed: u64, held: Duration) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    };
 
     use punctual_application::{
         SchedulerStatus,
         ports::{MockRetention, RemovedKind, RemovedPortion, StoreErrorKind},
         testing::ManualClock,
     };
-    use punctual_domain::BatchConfig;
+    use punctual_domain::{BatchConfig, JobId, KeepDays, Zone};
+    use serde_json::json;
 
     use super::*;
 
@@ -322,6 +362,9 @@ mod tests {
         let mut retention = MockRetention::new();
         setup(&mut retention);
         let count = asked.clone();
+        retention
+            .expect_remembered()
+            .returning(|| Ok(RetentionPolicy::default()));
         retention
             .expect_remove()
             .returning(move |_, _, _| answer(count.fetch_add(1, Ordering::Relaxed) + 1));
@@ -454,5 +497,180 @@ mod tests {
         let last = |_| Ok(portion(true));
         let asked = portions_within(Duration::from_hours(5), true, tomorrow, last).await;
         assert_eq!(asked, 0);
+    }
+
+    /// What replicas have remembered in one store, how often, and by what they have removed.
+    #[derive(Default)]
+    struct Remembering {
+        remembered: Mutex<RetentionPolicy>,
+        writes: AtomicU32,
+        removed_by: Mutex<Vec<RetentionPolicy>>,
+    }
+
+    impl Remembering {
+        /// The store, as one replica works on it. It fails so many times at first.
+        fn store(self: &Arc<Self>, failures: u32) -> MockRetention {
+            let mut retention = MockRetention::new();
+            let (failed, shared) = (AtomicU32::new(0), self.clone());
+            retention.expect_remembered().returning(move || {
+                if failed.fetch_add(1, Ordering::Relaxed) < failures {
+                    return Err(StoreError::new(StoreErrorKind::Unavailable, "a test"));
+                }
+                Ok(shared.remembered.lock().unwrap().clone())
+            });
+            let shared = self.clone();
+            retention.expect_remember().returning(move |jobs| {
+                shared.writes.fetch_add(1, Ordering::Relaxed);
+                let mut remembered = shared.remembered.lock().unwrap();
+                remembered.jobs.extend(jobs.jobs.clone());
+                Ok(())
+            });
+            let shared = self.clone();
+            retention.expect_remove().returning(move |policy, _, _| {
+                shared.removed_by.lock().unwrap().push(policy.clone());
+                Ok(portion(true))
+            });
+            retention
+                .expect_removable()
+                .returning(|_, _| Ok(Vec::new()));
+            retention
+        }
+
+        /// How long the job `audit` is kept, as is remembered.
+        fn days(&self) -> u32 {
+            let remembered = self.remembered.lock().unwrap();
+            remembered.of_job(&audit()).results
+        }
+
+        /// How long it was kept by removals since this was asked last.
+        fn removed_by(&self) -> Vec<u32> {
+            let policies = std::mem::take(&mut *self.removed_by.lock().unwrap());
+            let days = policies.iter().map(|policy| policy.of_job(&audit()));
+            days.map(|keep| keep.results).collect()
+        }
+    }
+
+    fn audit() -> JobId {
+        JobId::new("audit").unwrap()
+    }
+
+    /// A file with the job `audit`, which is kept for so many days, or without it.
+    fn file(days: Option<u32>) -> BatchConfig {
+        let job = |name: &str, days: u32| {
+            json!({"job_id": name, "type": "individual_batch", "purpose_id": "p", "preference_based": true,
+                "feature_type": "f", "keep_results_days": days, "keep_failures_days": days})
+        };
+        let audit = days.map(|days| job("audit", days));
+        let jobs: Vec<_> = audit.into_iter().chain([job("posts", 7)]).collect();
+        punctual_project::parse_batch_config(&json!({ "jobs": jobs }), &Zone::utc()).unwrap()
+    }
+
+    /// A service of a replica with these jobs.
+    fn replica(retention: MockRetention, jobs: &Jobs, leads: bool) -> RetentionService {
+        let status = StatusHandle::default();
+        status.publish(SchedulerStatus {
+            leads,
+            ..SchedulerStatus::default()
+        });
+        let clock = Arc::new(ManualClock::starting_at("2026-03-01T09:00:00Z"));
+        RetentionService::new(Arc::new(retention), jobs.clone(), status, clock)
+    }
+
+    /// Has two replicas of one store, the leader and another one, start and run for a minute.
+    async fn run_two(store: &Arc<Remembering>, leader: Option<u32>, other: Option<u32>) {
+        let start = |days: Option<u32>, leads: bool| {
+            let mut retention = store.store(0);
+            quiet(&mut retention);
+            let service = replica(retention, &Jobs::from(file(days)), leads);
+            service.run(CancellationToken::new())
+        };
+        let both = async { tokio::join!(start(leader, true), start(other, false)) };
+        let minute = tokio::time::timeout(Duration::from_mins(1), both).await;
+        assert!(minute.is_err(), "they run until they are stopped");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_without_a_job_removes_no_more_of_it_than_the_leader_before() {
+        let store: Arc<Remembering> = Arc::default();
+        let unknown = KeepDays::of_unknown_job().results;
+        for (leader, other, kept, why) in [
+            (None, None, unknown, "no leader has had it yet"),
+            (
+                None,
+                Some(3_650),
+                unknown,
+                "only the leader removes, and remembers",
+            ),
+            (Some(3_650), None, 3_650, "as its own file says"),
+            (
+                None,
+                Some(3_650),
+                3_650,
+                "the new file has leadership first",
+            ),
+            (
+                None,
+                Some(90),
+                3_650,
+                "an older file that does not lead changes nothing",
+            ),
+            (Some(3_650), None, 3_650, "leadership goes back"),
+            (None, None, 3_650, "all have the new file"),
+            (
+                Some(90),
+                None,
+                90,
+                "it was put back, to be kept for a shorter time",
+            ),
+            (None, None, 90, "and taken out again"),
+        ] {
+            run_two(&store, leader, other).await;
+            assert_eq!(store.removed_by(), [kept], "{why}");
+        }
+        // `posts` first, then `audit` twice.
+        assert_eq!(store.writes.load(Ordering::Relaxed), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_reload_changes_is_remembered_before_the_next_pass_and_before_any_is_made() {
+        let begins_at: [Option<DateTime<Utc>>; 2] = [None, "2026-03-02T09:00:00Z".parse().ok()];
+        for begins_at in begins_at {
+            let store: Arc<Remembering> = Arc::default();
+            let mut retention = store.store(1);
+            retention.expect_is_busy().returning(|_| Ok(false));
+            retention
+                .expect_begins_at()
+                .returning(move || Ok(begins_at));
+            let jobs = Jobs::from(file(Some(90)));
+            let running = replica(retention, &jobs, true).run(CancellationToken::new());
+            let edits = async {
+                // The store has failed once, and is asked again after a minute.
+                tokio::time::sleep(Duration::from_mins(2)).await;
+                assert_eq!(store.days(), 90);
+                jobs.replace(file(Some(3_650)));
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                assert_eq!(store.days(), 3_650);
+                jobs.replace(file(None));
+                tokio::time::sleep(Duration::from_hours(2)).await;
+            };
+            tokio::select! {
+                () = running => panic!("it runs until it is stopped"),
+                () = edits => {}
+            }
+            assert_eq!(store.days(), 3_650);
+            let last = begins_at.is_none().then_some(3_650);
+            assert_eq!(store.removed_by().last().copied(), last);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_removed_while_what_is_remembered_cannot_be_read() {
+        let store: Arc<Remembering> = Arc::default();
+        let mut retention = store.store(u32::MAX);
+        quiet(&mut retention);
+        let jobs = Jobs::from(file(None));
+        let running = replica(retention, &jobs, true).run(CancellationToken::new());
+        let _ = tokio::time::timeout(Duration::from_hours(5), running).await;
+        assert!(store.removed_by().is_empty());
     }
 }
