@@ -25,8 +25,13 @@ fn view(report: &RetentionReport) -> View {
     ]);
     for job in &report.jobs {
         let removed_to = job.removed_to.map(|date| date.to_string());
+        let name = cell(&job.job_id);
+        let name = match job.source.in_words() {
+            Some(words) => name.below(words),
+            None => name,
+        };
         table.row([
-            cell(&job.job_id),
+            name,
             cell(job.keep.results),
             cell(job.keep.failures),
             cell(removed_to.as_deref().unwrap_or("-")),

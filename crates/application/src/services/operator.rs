@@ -57,7 +57,7 @@ pub use self::{
     quarantine::Quarantined,
     replicas::Replicas,
     restore::{RestoreReport, RestoreRequest, RestoredStore},
-    retention::{JobRetention, RetentionReport},
+    retention::{JobRetention, RetentionReport, RetentionSource},
     search::Found,
     suppressions::{SuppressReport, SuppressRequest},
     trends::{TrendBucket, Trends},

@@ -15,7 +15,8 @@ use punctual_application::{
     testing::{self, FakeStore, record},
 };
 use punctual_domain::{
-    Delivery, Firing, ItemId, ItemStatus, JobId, NewBatch, Occurrence, Priority, Trigger,
+    BatchConfig, Delivery, Firing, ItemId, ItemStatus, JobId, NewBatch, Occurrence, Priority,
+    Trigger,
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -689,8 +690,10 @@ async fn all_deliveries_of_a_job_are_made_again_after_a_question_with_their_numb
 #[tokio::test(start_paused = true)]
 async fn what_would_be_removed_is_counted_only_when_the_page_is_opened() {
     let store: Arc<FakeStore> = Arc::default();
-    let mut visit = Visit::of(operator(&store), store);
-    visit.open("/replicas").await.has("Kept in the store");
+    let operator = operator(&store);
+    let mut visit = Visit::of(operator.clone(), store);
+    let page = visit.open("/replicas").await;
+    page.has("Kept in the store").lacks("not in effect");
     let request = Request::builder()
         .uri("/replicas")
         .header(header::HOST, "localhost")
@@ -702,6 +705,10 @@ async fn what_would_be_removed_is_counted_only_when_the_page_is_opened() {
     let page = String::from_utf8(page.to_vec()).unwrap();
     assert!(page.contains("id=\"working\" data-live"), "{page}");
     assert!(!page.contains("Kept in the store"), "{page}");
+    visit.give_up_deliveries(1).await;
+    operator.jobs.replace(BatchConfig::default());
+    let page = visit.open("/replicas").await;
+    page.has("not in effect, its days are not known");
 }
 
 #[tokio::test(start_paused = true)]

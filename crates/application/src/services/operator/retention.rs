@@ -1,6 +1,6 @@
 //! How long what has run is kept, and what would be removed now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use punctual_domain::{JobId, KeepDays, Occurrence};
@@ -19,7 +19,7 @@ pub struct RetentionReport {
     pub begins_at: Option<DateTime<Utc>>,
     /// Days for which the audit log is kept.
     pub keep_audit_log_days: i64,
-    /// The jobs in effect, in the order of their file, then those that have runs and are in no file any more.
+    /// The jobs in effect, in the order of their file, then those that have runs and are not in effect.
     pub jobs: Vec<JobRetention>,
     /// What would be removed now and is of no job.
     pub removable: Vec<Removable>,
@@ -34,10 +34,39 @@ pub struct JobRetention {
     /// How long its runs are kept.
     #[serde(flatten)]
     pub keep: KeepDays,
+    /// Where these days come from.
+    #[serde(default)]
+    pub source: RetentionSource,
     /// The last date of its runs of which results have been removed; `null`: of none. Until then it is not known who ran.
     pub removed_to: Option<NaiveDate>,
     /// What would be removed now.
     pub removable: Vec<Removable>,
+}
+
+/// Where the days come from for which the runs of a job are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum RetentionSource {
+    /// The job, which is in effect.
+    #[default]
+    Job,
+    /// The job is not in effect; the last leader that had it kept its runs so long.
+    Remembered,
+    /// The job is not in effect, and no earlier days are known.
+    Unknown,
+}
+
+impl RetentionSource {
+    /// What people are to know of it; `None`: nothing, the job is in effect.
+    #[must_use]
+    pub fn in_words(self) -> Option<&'static str> {
+        match self {
+            Self::Job => None,
+            Self::Remembered => Some("not in effect, kept as before"),
+            Self::Unknown => Some("not in effect, its days are not known"),
+        }
+    }
 }
 
 impl RetentionReport {
@@ -59,7 +88,8 @@ impl Operator {
     /// The store fails.
     pub async fn retention(&self) -> Result<RetentionReport, OperatorError> {
         let config = self.jobs.current();
-        let (policy, now) = (RetentionPolicy::of(&config), self.clock.now());
+        let (remembered, now) = (self.retention.remembered().await?, self.clock.now());
+        let policy = RetentionPolicy::of(&config).with_remembered(remembered);
         let mut of_jobs: BTreeMap<JobId, Vec<Removable>> = BTreeMap::new();
         let mut of_none = Vec::new();
         for removable in self.retention.removable(&policy, now).await? {
@@ -68,13 +98,20 @@ impl Operator {
                 None => of_none.push(removable),
             }
         }
-        let names: Vec<JobId> = config.jobs.iter().map(|job| job.job_id.clone()).collect();
-        let gone = of_jobs.keys().filter(|job_id| !names.contains(job_id));
-        let gone: Vec<JobId> = gone.cloned().collect();
+        let with_runs: BTreeSet<JobId> = self.retention.jobs().await?.into_iter().collect();
+        let mut names: Vec<JobId> = config.jobs.iter().map(|job| job.job_id.clone()).collect();
+        let is_other = |job_id: &JobId| config.job(job_id).is_none();
+        names.extend(with_runs.into_iter().filter(is_other));
         let mut jobs = Vec::new();
-        for job_id in names.into_iter().chain(gone) {
+        for job_id in names {
+            let source = match config.job(&job_id) {
+                Some(_) => RetentionSource::Job,
+                None if policy.jobs.contains_key(&job_id) => RetentionSource::Remembered,
+                None => RetentionSource::Unknown,
+            };
             jobs.push(JobRetention {
                 keep: policy.of_job(&job_id),
+                source,
                 removed_to: self.retention.removed_to(&job_id).await?,
                 removable: of_jobs.remove(&job_id).unwrap_or_default(),
                 job_id,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use punctual_domain::{ItemResult, KeepDays, Occurrence};
+use punctual_domain::{BatchConfig, ItemResult, KeepDays, Occurrence};
 use uuid::Uuid;
 
 use super::*;
@@ -198,4 +198,33 @@ async fn what_was_removed_is_said_and_counted_before() {
         );
     }
     assert!(store.pending().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_not_in_effect_is_listed_with_the_days_that_apply_while_it_has_runs() {
+    use RetentionSource::{Job, Remembered, Unknown};
+    let store: Arc<FakeStore> = Arc::default();
+    let operator = forgetful(&store);
+    let date = |text: &str| text.parse::<NaiveDate>().unwrap();
+    let request = backfill(date("2026-02-27"), date("2026-02-28"));
+    let queued = operator.backfill(&actor(), None, &posts(), &request).await;
+    queued.unwrap();
+    work(&store, ItemStatus::Succeeded, operator.clock.now()).await;
+    tokio::time::advance(Duration::from_hours(24 * 10)).await;
+    let listed = async || {
+        let report = operator.retention().await.unwrap();
+        let listed = report.jobs.into_iter();
+        let rows = |job: &JobRetention| job.removable.iter().map(|one| one.rows).sum::<u64>();
+        let listed = listed.map(|job| (job.source, job.keep, rows(&job)));
+        listed.collect::<Vec<_>>()
+    };
+    let policy = RetentionPolicy::of(&operator.jobs.current());
+    assert_eq!(listed().await, [(Job, KEEP, 2)]);
+    operator.jobs.replace(BatchConfig::default());
+    assert_eq!(listed().await, [(Unknown, KeepDays::of_unknown_job(), 0)]);
+    operator.retention.remember(&policy).await.unwrap();
+    assert_eq!(listed().await, [(Remembered, KEEP, 2)]);
+    let now = operator.clock.now();
+    operator.retention.remove(&policy, 10, now).await.unwrap();
+    assert!(listed().await.is_empty(), "nothing is left of it");
 }
