@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use punctual_domain::Zone;
+use punctual_domain::{Work, Zone};
 use punctual_infrastructure::HandlerKinds;
 use punctual_project::JsonFile;
 use punctual_telemetry::METRICS;
@@ -219,6 +219,26 @@ fn the_guides_examples_are_taken_as_they_stand() {
     assert_eq!(taken_as_they_stand("write_a_digest.md"), (2, 3));
     assert_eq!(taken_as_they_stand("long_running_work.md"), (0, 1));
     assert_eq!(taken_as_they_stand("clients/README.md"), (0, 1));
+    assert_eq!(taken_as_they_stand("../operations/deployment.md"), (1, 0));
+}
+
+#[test]
+fn a_job_that_is_put_back_to_remove_its_results_runs_nothing() {
+    let guide = std::fs::read_to_string(data("../docs/operations/deployment.md")).unwrap();
+    let block = guide.split("```json\n").nth(1).unwrap();
+    let example = serde_json::from_str(block.split("```").next().unwrap()).unwrap();
+    let config = punctual_project::parse_batch_config(&example, &Zone::utc()).unwrap();
+    let [job] = config.jobs.as_slice() else {
+        panic!("{config:?}")
+    };
+    assert_eq!(job.keep.longest().num_days(), 1);
+    let Work::Fixed { schedule, .. } = &job.work else {
+        panic!("{job:?}")
+    };
+    assert_eq!(
+        schedule.next_after("2020-01-02T12:00:00Z".parse().unwrap()),
+        None
+    );
 }
 
 #[test]
