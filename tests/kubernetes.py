@@ -17,11 +17,13 @@ CHART = FOLDER / "helm/punctual"
 PLAIN = FOLDER / "kubernetes/punctual.yaml"
 HEAD = """\
 # What the Helm chart beside it makes, for those who do without Helm. It needs a Secret with the keys BATCH_STORE_URL,
-# CONFIG_STORE_URL, BATCH_API_KEY and CONFIG_SERVICE_API_KEY. Written by `tests/kubernetes.sh --write`.
+# CONFIG_STORE_URL, BATCH_API_KEY and CONFIG_SERVICE_API_KEY. Both URLs are of PostgreSQL: a SQLite file would be another one in
+# each pod, and each agent would run all users. Written by `tests/kubernetes.sh --write`.
 """
 # The oldest that the chart allows, and the newest.
 VERSIONS = ["1.30", "1.37"]
-GIVEN = {name: "0123456789abcdef" for name in ("BATCH_STORE_URL", "CONFIG_STORE_URL", "BATCH_API_KEY", "CONFIG_SERVICE_API_KEY")}
+STORES = {name: "postgres://punctual:secret@db.example/punctual" for name in ("BATCH_STORE_URL", "CONFIG_STORE_URL")}
+GIVEN = {**STORES, "BATCH_API_KEY": "0123456789abcdef", "CONFIG_SERVICE_API_KEY": "fedcba9876543210"}
 SOME = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "shop"}}}]
 # What a cluster's owner may set, by what it shows.
 CASES = {
@@ -120,6 +122,12 @@ check("plain", plain)
 # What is missing is named.
 for name in GIVEN:
     assert f"secrets.{name}" in render({"secrets": {**GIVEN, name: ""}}, accepted=False)
+# Pods share their stores, or there are none; an error does not show the URL, for it has a password.
+for name in STORES:
+    for url in ("sqlite:///srv/punctual/var/punctual.db", "mysql://punctual:secret@db.example/punctual"):
+        refused = render({"secrets": {**GIVEN, name: url}}, accepted=False)
+        assert name in refused and url not in refused, refused
+    render({"secrets": {**GIVEN, name: GIVEN[name].replace("postgres:", "postgresql:")}})
 assert "config.url" in render({"secrets": GIVEN, "config": {"enabled": False}}, accepted=False)
 # The schemas refuse a field that is not there.
 wrong = yaml.safe_load(plain.split("---\n")[1])

@@ -3,7 +3,8 @@
 # programs know every setting and accept the jobs (tests/kubernetes.py). The plain manifests are the chart's.
 #   tests/kubernetes.sh           checks
 #   tests/kubernetes.sh --write   writes the plain manifests anew
-# Not covered: a cluster; and ServiceMonitor, whose schema Kubernetes does not have.
+# Not covered: a cluster, and so that the chart refuses SQLite also in a Secret that exists; and ServiceMonitor, whose schema
+# Kubernetes does not have.
 set -eu
 cd "$(dirname "$0")/.."
 venv=target/kubernetes
