@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Makes the Debian package from the programs in a folder, installs it on a clean Debian in another, runs both programs there as
-# their units say, upgrades, removes and purges it. Works in memory (1.5 GB) and in namespaces of its own; what it makes, and the
-# clean Debian, is in target/package. Users other than root need subordinate ids (/etc/subuid).
+# their units say, upgrades, removes and purges it, and installs it again. Works in memory (1.5 GB) and in namespaces of its own;
+# what it makes, and the clean Debian, is in target/package. Users other than root need subordinate ids (/etc/subuid).
 #   tests/package.sh [PROGRAMS]   target/debug, where `cargo test` leaves them
 #
-# Not covered: systemd itself, which does not run in a folder. It checks the units, and what they deny.
+# Not covered: systemd itself, which does not run in a folder. It checks the units, what they deny, and what the package asks of
+# systemd.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tests/debian.sh
@@ -22,6 +23,19 @@ make_clean_debian() {
     make_debian /mnt/root --variant=minbase --include=adduser,ca-certificates,systemd
     tar -C /mnt/root --one-file-system --exclude './var/cache/apt/*' -cf "$target/debian.tar.new" .
     mv "$target/debian.tar.new" "$target/debian.tar"
+}
+
+# `make_new_deb OLD NEW`: the package of the next version. It is the same, but for its version, its settings and its jobs.
+make_new_deb() {
+    local files=$target/new
+    rm -rf "$files"
+    dpkg-deb --raw-extract "$1" "$files"
+    sed -i "s/^Version: .*/Version: $version-2/" "$files/DEBIAN/control"
+    echo '# Of the new version.' | tee -a "$files"/etc/punctual/*.env >/dev/null
+    sed -i 's/Hello/Good day/' "$files/etc/punctual/batch/batch_config.json"
+    (cd "$files" && find . -type f ! -path './DEBIAN/*' -printf '%P\0' | sort -z | xargs -0 md5sum >DEBIAN/md5sums)
+    dpkg-deb --root-owner-group -Zgzip -z1 --build "$files" "$2" >/dev/null
+    rm -r "$files"
 }
 
 in_root() { chroot "$root" "$@"; }
@@ -54,10 +68,38 @@ ready() {
 # `has MODE OWNER FILE`
 has() { [ "$(in_root stat --format '%a %U:%G' "$3")" = "$1 $2" ] || fail "$3 is not $1 $2: $(in_root ls -ld "$3")"; }
 
-install_deb() { in_root env DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes apt-get install -y -qq "/$1" >/dev/null; }
+# As an unattended upgrade: what the administrator has changed stays, and nothing is asked.
+install_deb() {
+    in_root env DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes apt-get install -y -qq \
+        -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "/$1" >/dev/null
+}
+
+# Writes down from now on what the package asks of systemd, which seems to run.
+record_invocations() {
+    mkdir -p "$root/run/systemd/system"
+    # shellcheck disable=SC2016  # of the script that is written
+    printf '#!/bin/sh\necho "$*" >>/invoked\n' >"$root/usr/bin/deb-systemd-invoke"
+}
+
+# `invoked WHEN CALL...`: these calls since the last look, in this order.
+invoked() {
+    local when=$1
+    shift
+    diff <(printf '%s.service\n' "$@") "$root/invoked" >&2 || fail "$when, the package asks something else of systemd"
+    rm "$root/invoked"
+}
+
+# `check_result WHEN`: the agent still has its result, and ends well.
+check_result() {
+    start punctual-agent
+    ready 8080 punctual-agent
+    in_root punctual-agent results --tenant ann --json | grep -q 'Hello, ann!' || fail "the result is gone after $1"
+    kill "$running"
+    wait "$running" || fail "punctual-agent ends with $? on SIGTERM after $1"
+}
 
 check() {
-    local result text unit
+    local result text unit file
     root=/mnt
     mount -t tmpfs debian "$root"
     tar -C "$root" -xf "$target/debian.tar"
@@ -97,21 +139,37 @@ check() {
 
     echo "BATCH_LOG=debug" >>"$root/etc/punctual/agent.env"
     sed -i 's/09:00/10:30/' "$root/etc/punctual/batch/batch_config.json"
+    record_invocations
     install_deb new.deb
+    invoked "upgraded" "try-restart punctual-config-service" "try-restart punctual-agent"
     [ "$(in_root dpkg-query --show --showformat '${Version}' punctual)" = "$version-2" ] || fail "the upgrade has another version"
+    # The new version has changed all three files.
+    for file in agent.env batch/batch_config.json; do
+        [ -e "$root/etc/punctual/$file.dpkg-dist" ] || fail "an upgrade does not put its $file beside the changed one"
+    done
     grep -q BATCH_LOG=debug "$root/etc/punctual/agent.env" || fail "an upgrade has changed agent.env"
     grep -q 10:30 "$root/etc/punctual/batch/batch_config.json" || fail "an upgrade has changed batch_config.json"
     has 640 root:punctual /etc/punctual/agent.env
-    start punctual-agent
-    ready 8080 punctual-agent
-    in_root punctual-agent results --tenant ann --json | grep -q 'Hello, ann!' || fail "the result is gone after an upgrade"
-    kill "$running"
-    wait "$running" || true
+    grep -q 'Of the new version' "$root/etc/punctual/config-service.env" || fail "an upgrade leaves a file that was not changed"
+    has 640 root:punctual /etc/punctual/config-service.env
+    check_result "an upgrade"
 
     in_root apt-get remove -y -qq punctual >/dev/null
+    invoked "removed" "stop punctual-agent" "stop punctual-config-service"
     if [ -e "$root/usr/bin/punctual-agent" ]; then fail "the program is there after it was removed"; fi
     grep -q 10:30 "$root/etc/punctual/batch/batch_config.json" || fail "the jobs are gone after the package was removed"
     has 600 punctual:punctual /var/lib/punctual/punctual.db
+
+    result=$(in_root apt-get purge -y -qq punctual 2>&1)
+    grep -q 'rm -r /var/lib/punctual' <<<"$result" || fail "purged, it does not say that the databases stay: $result"
+    if [ -e "$root/etc/punctual" ]; then fail "purged, but the settings are still there"; fi
+    has 600 punctual:punctual /var/lib/punctual/config.db
+    install_deb new.deb
+    check_result "a purge"
+    has 640 root:punctual /etc/punctual/agent.env
+    # As on PostgreSQL, where only the last known preferences are in the folder.
+    in_root find /var/lib/punctual -mindepth 1 -maxdepth 1 ! -name last-known-good -exec rm -r {} +
+    [ -e "$root/var/lib/punctual/last-known-good" ] || fail "the agent keeps no last known preferences"
     in_root apt-get purge -y -qq punctual >/dev/null
     rm "$root"/punctual-*.log
     result=$(cd "$root" && find . -xdev -name '*punctual*')
@@ -138,8 +196,8 @@ case ${1:-} in
     done
     pack_texts "$target/release"
     make_deb "$target" "$version-1" "$target/old.deb" --fast
-    make_deb "$target" "$version-2" "$target/new.deb" --fast
-    echo "    made twice: $((SECONDS - began)) s"
+    make_new_deb "$target/old.deb" "$target/new.deb"
+    echo "    made, and its next version: $((SECONDS - began)) s"
     began=$SECONDS
     lintian --allow-root --fail-on error --suppress-tags initial-upload-closes-no-bugs "$target/old.deb"
     echo "    lintian: $((SECONDS - began)) s"
