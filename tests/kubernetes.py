@@ -55,8 +55,8 @@ def helm(*arguments, values=None, accepted=True):
     return ended.stdout if accepted else ended.stderr
 
 
-def render(values, **options):
-    return helm("template", "punctual", CHART, values=values, **options)
+def render(values, release="punctual", **options):
+    return helm("template", release, CHART, values=values, **options)
 
 
 def validate(what, manifest):
@@ -129,6 +129,10 @@ for name in STORES:
         assert name in refused and url not in refused, refused
     render({"secrets": {**GIVEN, name: GIVEN[name].replace("postgres:", "postgresql:")}})
 assert "config.url" in render({"secrets": GIVEN, "config": {"enabled": False}}, accepted=False)
+# The longest name that Helm allows. A StatefulSet's pods have its name in a label of 63 characters at most, with `-` and a hash of 10.
+for manifest in yaml.safe_load_all(render({"secrets": GIVEN}, release="a" * 53)):
+    name = manifest["metadata"]["name"]
+    assert len(name) <= (52 if manifest["kind"] == "StatefulSet" else 63), f"{manifest['kind']} {name}"
 # The schemas refuse a field that is not there.
 wrong = yaml.safe_load(plain.split("---\n")[1])
 wrong["spec"]["unknown"] = 1

@@ -1,5 +1,6 @@
+{{/* A StatefulSet's name, which ends with `-agent`, has 52 characters at most: its pods have it in a label, with a hash. */}}
 {{- define "punctual.name" -}}
-{{ .Release.Name | trunc 50 | trimSuffix "-" }}
+{{ .Release.Name | trunc 46 | trimSuffix "-" }}
 {{- end }}
 
 {{- define "punctual.secret" -}}
