@@ -37,13 +37,15 @@ def output(*command):
 CONFIG = json.loads(output("buildah", "inspect", "--type=image", "punctual"))["OCIv1"]["config"]
 USER = CONFIG["User"].split(":")[0]
 (VAR,) = CONFIG["Volumes"]
+# From the Dockerfile: images in the format that buildah writes have none.
+HEALTH = json.loads(re.search(r"^HEALTHCHECK .*CMD (\[.*\])$", (FOLDER / "Dockerfile").read_text(), re.M)[1])
 
 
 class Container:
     """A container of the image; its program runs for as long as the `with` block."""
 
-    def __init__(self, environment, ports, command=None, grace=10):
-        self.environment, self.ports, self.grace = environment, ports, grace
+    def __init__(self, environment, ports, command=None, grace=10, health=HEALTH):
+        self.environment, self.ports, self.grace, self.health = environment, ports, grace, health
         self.command = command or CONFIG["Cmd"]
         hosts = ["--add-host=postgres:127.0.0.1", f"--add-host=config:{ADDRESS}"]
         self.id = output("buildah", "from", "--pull-never", "--cap-drop=all", *hosts, "localhost/punctual")
@@ -65,6 +67,8 @@ class Container:
         return process.returncode, said
 
     def __enter__(self):
+        code, said = self.execute(*self.health)
+        assert code == 1 and "does not answer" in said, f"{self.health} ends with {code} before {self.command} runs: {said}"
         self.process = self.run(*self.command)
         until(f"{self.command} runs", self.has_begun)
         return self
@@ -87,9 +91,11 @@ class Container:
         assert self.process.returncode == 0, f"{self.command} ends with {self.process.returncode} on SIGTERM"
 
     def check(self):
-        """Every port answers, and the program has neither root's id nor capabilities."""
+        """Every port and the health check answer, and the program has neither root's id nor capabilities."""
         for port in self.ports:
             until(f"{self.command} answers at port {port}", lambda: request(port, "/health/ready")[0] == 200)
+        code, said = self.execute(*self.health)
+        assert code == 0, f"{self.health} ends with {code} while {self.command} runs: {said}"
         status = pathlib.Path(f"/proc/{self.pid}/status").read_text()
         assert re.search(rf"^Uid:(\s+{USER}){{4}}$", status, re.M) and USER != "0", status
         assert re.search(r"^CapEff:\s+0+$", status, re.M), status
@@ -142,7 +148,9 @@ def service(name, written):
     assert grace > stops_within, f"{name}: a stop_grace_period of {grace} s is too short, for a stop takes up to {stops_within} s"
     ports = [int(port.split(":")[-1]) for port in written.get("ports", []) + written.get("expose", [])]
     assert ports, name
-    container = Container(written["environment"], ports, written.get("command"), grace)
+    shell, *health = written["healthcheck"]["test"] if "healthcheck" in written else ["CMD", *HEALTH]
+    assert shell == "CMD", f"{name}: the image has no shell for a health check"
+    container = Container(written["environment"], ports, written.get("command"), grace, health)
     program = container.command[0]
     _, known = container.execute(program, *SETTINGS[program])
     for variable in written["environment"]:
