@@ -16,12 +16,25 @@ PROGRAMS = ["punctual-agent", "punctual-config-service"]
 NAMES = re.compile(r"(licen[cs]e|copying|notice|unlicense|copyright)", re.I)
 
 
-def linked(edges, programs=PROGRAMS):
-    """Names and versions."""
-    packages = [f"--package={program}" for program in programs]
-    tree = ["cargo", "tree", "--locked", f"--edges={edges}", "--prefix=none", "--format={p}", *packages]
-    lines = subprocess.check_output(tree, text=True).splitlines()
-    return {tuple(line.replace(" v", " ").split()[:2]) for line in lines if line}
+def linked(edges, program=None):
+    """Names and versions of what is linked into both programs, or into one of them. A release builds them together, so each has the
+    features that the other one asks for."""
+    packages = [f"--package={each}" for each in PROGRAMS]
+    tree = ["cargo", "tree", "--locked", f"--edges={edges}", "--prefix=depth", "--format= {p}", *packages]
+    above, needs = [], collections.defaultdict(set)
+    for line in filter(None, subprocess.check_output(tree, text=True).splitlines()):
+        depth, name, version = line.split()[:3]
+        above[int(depth) :] = [(name, version.removeprefix("v"))]
+        # What was shown with its needs before is shown without them.
+        needs[above[-2] if int(depth) else None].add(above[-1])
+    found, rest = set(), [package for package in needs[None] if program in (None, package[0])]
+    assert rest, f"cargo tree does not show {program or PROGRAMS}"
+    while rest:
+        package = rest.pop()
+        if package not in found:
+            found.add(package)
+            rest += needs[package]
+    return found
 
 
 def licences():
@@ -43,7 +56,7 @@ def licences():
 
 def write_list(program, folder, file):
     made = pathlib.Path(folder, "bins", program.removeprefix("punctual-"), f"{program}_bin.cdx.json").read_text()
-    bom, wanted = json.loads(made.replace(folder, "/punctual")), linked("normal,build", [program])
+    bom, wanted = json.loads(made.replace(folder, "/punctual")), linked("normal,build", program)
     bom["components"] = [part for part in bom["components"] if (part["name"], part["version"]) in wanted]
     kept = {part["bom-ref"] for part in [bom["metadata"]["component"], *bom["components"]]}
     bom["dependencies"] = [
