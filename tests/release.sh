@@ -7,6 +7,11 @@ cd "$(dirname "$0")/.."
 . tests/packing.sh
 files=$(realpath -m "${1:-target/release-files}")
 target=$(realpath -m "${2:-target/release-build}")
+# target/release-files is emptied; another folder may have files of others.
+if [ $# -gt 0 ] && [ -n "$(ls -A "$files" 2>/dev/null)" ]; then
+    echo "$files is not empty; name a new folder for the files of the release" >&2
+    exit 1
+fi
 git diff --quiet HEAD || { echo "A release is made from what is committed; commit your changes first" >&2; exit 1; }
 tests/tools.sh cargo-deb cargo-auditable cargo-cyclonedx
 
