@@ -25,6 +25,7 @@ VERSIONS = ["1.30", "1.37"]
 STORES = {name: "postgres://punctual:secret@db.example/punctual" for name in ("BATCH_STORE_URL", "CONFIG_STORE_URL")}
 GIVEN = {**STORES, "BATCH_API_KEY": "0123456789abcdef", "CONFIG_SERVICE_API_KEY": "fedcba9876543210"}
 SOME = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "shop"}}}]
+VIEW = {"name": "prometheus-punctual", "key": "token"}
 # What a cluster's owner may set, by what it shows.
 CASES = {
     "with secrets of its own": {"secrets": GIVEN},
@@ -34,7 +35,7 @@ CASES = {
         "agent": {"env": [{"name": "BATCH_DEFAULT_TIMEZONE", "value": "Europe/Berlin"}]},
         "config": {"env": [{"name": "CONFIG_SITE_NAME", "value": "Shop"}]},
         "networkPolicy": {"agentFrom": SOME, "configFrom": SOME},
-        "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+        "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}, "credentials": VIEW},
     },
     "with a Config Database elsewhere": {
         "secrets": {**GIVEN, "CONFIG_STORE_URL": ""},
@@ -129,6 +130,13 @@ for name in STORES:
         assert name in refused and url not in refused, refused
     render({"secrets": {**GIVEN, name: GIVEN[name].replace("postgres:", "postgresql:")}})
 assert "config.url" in render({"secrets": GIVEN, "config": {"enabled": False}}, accepted=False)
+# Prometheus has a key that may only look, if it is given one.
+for given, used in ((VIEW, VIEW), ({}, {"name": "punctual", "key": "BATCH_API_KEY"})):
+    rendered = yaml.safe_load_all(render({"secrets": GIVEN, "serviceMonitor": {"enabled": True, "credentials": given}}))
+    (monitor,) = [manifest for manifest in rendered if manifest and manifest["kind"] == "ServiceMonitor"]
+    assert monitor["spec"]["endpoints"][0]["authorization"]["credentials"] == used, monitor
+# A tag may look like a number.
+assert '"registry.example/punctual:7"' in render({"secrets": GIVEN, "image": {"repository": "registry.example/punctual", "tag": 7}})
 # The longest name that Helm allows. A StatefulSet's pods have its name in a label of 63 characters at most, with `-` and a hash of 10.
 for manifest in filter(None, yaml.safe_load_all(render({"secrets": GIVEN}, release="a" * 53))):
     name = manifest["metadata"]["name"]

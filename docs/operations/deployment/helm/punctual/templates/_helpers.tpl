@@ -52,7 +52,7 @@ topologySpreadConstraints:
 
 {{/* What both containers have in common: (list $ port) */}}
 {{- define "punctual.container" -}}
-image: {{ with (index . 0) }}{{ printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) | quote }}
+image: {{ with (index . 0) }}{{ printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion | toString) | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}{{ end }}
 ports:
   - { name: http, containerPort: {{ index . 1 }} }
