@@ -137,7 +137,8 @@ for given, used in ((VIEW, VIEW), ({}, {"name": "punctual", "key": "BATCH_API_KE
     assert monitor["spec"]["endpoints"][0]["authorization"]["credentials"] == used, monitor
 # A tag may look like a number.
 assert '"registry.example/punctual:7"' in render({"secrets": GIVEN, "image": {"repository": "registry.example/punctual", "tag": 7}})
-# The longest name that Helm allows. A StatefulSet's pods have its name in a label of 63 characters at most, with `-` and a hash of 10.
+# The longest name that Helm allows. A StatefulSet's pods have its name in a label of 63 characters at most, with `-` and a hash of
+# ten.
 for manifest in filter(None, yaml.safe_load_all(render({"secrets": GIVEN}, release="a" * 53))):
     name = manifest["metadata"]["name"]
     assert len(name) <= (52 if manifest["kind"] == "StatefulSet" else 63), f"{manifest['kind']} {name}"

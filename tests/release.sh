@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes the files of a release from what is committed: a Debian package, an archive, a list of components (SBOM) for each program,
-# what they were made with, and their checksums. Compiles in a copy of the sources; the same commit, compiler and Debian give the same files, wherever it is.
+# what they were made with, and their checksums. Compiles in a copy of the sources; the same commit, compiler and Debian give the
+# same files, wherever it is.
 #   tests/release.sh [FILES [BUILD]]   the folder of the files, target/release-files, and that of the build, target/release-build
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -19,7 +20,8 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 host=$(rustc -vV | sed -n 's/^host: //p')
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 # What it takes to make the same files again.
-made_with=$(echo "commit $(git rev-parse HEAD)" && rustc -V && cc --version | sed -n 1p && echo "Debian $(cat /etc/debian_version)")
+made_with=$(echo "commit $(git rev-parse HEAD)" && rustc -V && cc --version | sed -n 1p &&
+    echo "Debian $(cat /etc/debian_version)")
 source=$(mktemp -d)
 trap 'rm -rf "$source"' EXIT
 git archive HEAD | tar -x -C "$source"
