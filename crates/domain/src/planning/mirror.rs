@@ -21,6 +21,7 @@ mod parameters;
 mod schedules;
 mod since;
 mod tenants;
+mod zone_rules;
 
 use std::{
     collections::{BTreeMap, HashMap},

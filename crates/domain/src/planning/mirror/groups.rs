@@ -8,7 +8,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::packed::{Packed, Slots};
-use crate::{planning::position::Position, time::slot::Slot};
+use crate::{
+    planning::position::Position,
+    time::{slot::Slot, zone::Zone},
+};
 
 /// No number.
 pub(super) const NONE: u32 = u32::MAX;
@@ -130,6 +133,20 @@ impl Groups {
             _ => self.numbers().collect(),
         };
         self.queue_anew(&passed);
+    }
+
+    /// From now on, what falls due by these rules of the zones is due. Returns the slots as they were; `None`: none has changed.
+    pub(super) fn take_zone_rules(
+        &mut self,
+        rules: impl Fn(&str) -> Option<Zone>,
+    ) -> Option<Slots> {
+        let before = self.slots.clone();
+        if !self.slots.take_zone_rules(rules) {
+            return None;
+        }
+        let all: Vec<u32> = self.numbers().collect();
+        self.queue_anew(&all);
+        Some(before)
     }
 
     fn queue_anew(&mut self, groups: &[u32]) {

@@ -24,8 +24,8 @@ impl Packed {
     }
 }
 
-/// What packed slots refer to.
-#[derive(Debug, Default)]
+/// What packed slots refer to. The rules of their zones change only with [`take_zone_rules`](Self::take_zone_rules).
+#[derive(Debug, Default, Clone)]
 pub(super) struct Slots {
     zones: Vec<Zone>,
     zone_numbers: HashMap<Zone, u32>,
@@ -42,7 +42,7 @@ impl Slots {
         let known = self.zone_numbers.get(&slot.zone).copied();
         let zone = known.unwrap_or_else(|| {
             let number = self.zones.len() as u32;
-            self.zones.push(slot.zone.clone());
+            self.zones.push(slot.zone.pinned());
             self.zone_numbers.insert(slot.zone.clone(), number);
             number
         });
@@ -68,6 +68,20 @@ impl Slots {
         Slot::new(recurrence, time, zone)
     }
 
+    /// Has the zones follow these rules. Those that they lack stay as they are. Returns whether any has changed.
+    pub(super) fn take_zone_rules(&mut self, rules: impl Fn(&str) -> Option<Zone>) -> bool {
+        let numbered = self.by_number.iter_mut().flatten();
+        let numbered = numbered.map(|slot| &mut slot.zone);
+        let mut has_changed = false;
+        for zone in self.zones.iter_mut().chain(numbered) {
+            if let Some(new) = rules(zone.name()).filter(|new| !new.has_rules_of(zone)) {
+                *zone = new.pinned();
+                has_changed = true;
+            }
+        }
+        has_changed
+    }
+
     /// How many have a number.
     pub(super) fn numbered(&self) -> usize {
         self.numbers.len()
@@ -90,11 +104,15 @@ impl Slots {
         if let Some(number) = self.numbers.get(slot) {
             return *number;
         }
+        let pinned = Some(Slot {
+            zone: slot.zone.pinned(),
+            ..slot.clone()
+        });
         let number = if let Some(number) = self.free.pop() {
-            self.by_number[number as usize] = Some(slot.clone());
+            self.by_number[number as usize] = pinned;
             number
         } else {
-            self.by_number.push(Some(slot.clone()));
+            self.by_number.push(pinned);
             (self.by_number.len() - 1) as u32
         };
         self.numbers.insert(slot.clone(), number);
