@@ -57,6 +57,9 @@ pub(crate) fn remedy(kind: &FindingKind) -> String {
         FindingKind::Failing(Operation::ReloadJobs) => {
             "Run `punctual-agent check`, and correct the files"
         }
+        FindingKind::Failing(Operation::ReloadZoneRules) => {
+            return format!("{usual} (BATCH_TZDB_DIR)");
+        }
         FindingKind::Failing(Operation::WriteLastKnownGood(_)) => {
             "Free disk space, or fix the permissions of CONFIG_LAST_KNOWN_GOOD_PATH; without it \
              the agent cannot start while the Config Database is down"
@@ -82,6 +85,10 @@ mod tests {
             (
                 FindingKind::Failing(Operation::WriteFence),
                 "CONFIG_LAST_KNOWN_GOOD_PATH",
+            ),
+            (
+                FindingKind::Failing(Operation::ReloadZoneRules),
+                "BATCH_TZDB_DIR",
             ),
             (
                 FindingKind::Failing(Operation::ReadQueues),

@@ -19,7 +19,7 @@ use punctual_config_database::{
     ConfigStore, Expiring, NewKey, Server, ServerError, ServerSettingNames,
 };
 use punctual_domain::{visible, visible_lines};
-use punctual_infrastructure::{check_alive, log_zone_rules};
+use punctual_infrastructure::{ZoneFolderWatcher, check_alive, log_zone_rules};
 use punctual_telemetry::{Telemetry, TelemetryError};
 use punctual_web::{
     process::{self, NewFile, ReadyFile},
@@ -112,6 +112,11 @@ async fn with_settings(settings: Settings, command: ServiceCommand) -> Result<()
             let ready_file = ready_file.map_err(Failure::BadInput)?;
             let embedding = settings.embedding().map_err(Failure::BadInput)?;
             let keep_history_days = settings.config_keep_history_days;
+            if let Some(folder) = &settings.config_tzdb_dir {
+                // It ends with the process.
+                let watcher = ZoneFolderWatcher::new(folder);
+                tokio::spawn(watcher.run(std::future::pending(), |_| {}));
+            }
             let server = Server::bind(settings.server()).await;
             let server = server.map_err(with_setting)?.with_names(NAMES);
             let server = server.with_history_kept(keep_history_days);

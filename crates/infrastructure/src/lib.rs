@@ -63,4 +63,4 @@ pub use services::{
 pub use sources::Sources;
 #[cfg(feature = "http")]
 pub use tenant_data::HttpTenantData;
-pub use zone_folder::{ZoneFolderError, log_zone_rules, read_zone_folder};
+pub use zone_folder::{ZoneFolderError, ZoneFolderWatcher, log_zone_rules, read_zone_folder};

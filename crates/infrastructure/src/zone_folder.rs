@@ -1,4 +1,6 @@
-//! Reads rules of time zones from a folder in the format of `/usr/share/zoneinfo`.
+//! Reads rules of time zones from a folder in the format of `/usr/share/zoneinfo`, and watches it.
+
+mod watch;
 
 use std::{
     fs, io,
@@ -7,6 +9,8 @@ use std::{
 
 use punctual_domain::{InvalidZoneRules, Zone, ZoneRules};
 use tracing::{info, warn};
+
+pub use self::watch::ZoneFolderWatcher;
 
 /// The word that stands for the rules of the machine.
 const SYSTEM: &str = "system";
@@ -44,6 +48,14 @@ pub enum ZoneFolderError {
         /// The reason.
         source: InvalidZoneRules,
     },
+    /// A zone that is in effect cannot be read any more.
+    #[error("the rules of {zone} in {} cannot be read", folder.display())]
+    Damaged {
+        /// The folder.
+        folder: PathBuf,
+        /// Name of the zone.
+        zone: String,
+    },
 }
 
 /// The rules in `folder`, or with the word `system` those of the machine. Give them to [`Zone::install`](punctual_domain::Zone::install).
@@ -52,15 +64,19 @@ pub enum ZoneFolderError {
 /// # Errors
 /// The folder cannot be read, or lacks one of the [required zones](ZoneRules::REQUIRED).
 pub fn read_zone_folder(folder: &Path) -> Result<ZoneRules, ZoneFolderError> {
-    let machines = || SYSTEM_FOLDERS.iter().map(Path::new);
-    let folder = if folder == Path::new(SYSTEM) {
-        let there = machines().find(|folder| folder.is_dir());
-        there.unwrap_or(Path::new(SYSTEM_FOLDERS[0]))
-    } else {
-        folder
-    };
+    let folder = resolve(folder);
     let mut files = Vec::new();
-    read(folder, "", MAX_DEPTH, &mut files).map_err(|source| ZoneFolderError::Unreadable {
+    let read = walk(folder, "", MAX_DEPTH, &mut |name, path, _| {
+        match fs::read(path) {
+            // Tables and lists stand beside the zones.
+            Ok(content) if !content.starts_with(b"TZif") => {}
+            _ if files.len() >= MAX_FILES => {}
+            Ok(content) => files.push((name, content)),
+            // Its zone is named among those that cannot be read.
+            Err(_) => files.push((name, Vec::new())),
+        }
+    });
+    read.map_err(|source| ZoneFolderError::Unreadable {
         folder: folder.to_owned(),
         source,
     })?;
@@ -82,12 +98,22 @@ pub fn log_zone_rules(folder: &Path) {
     }
 }
 
-/// Adds the zones below a folder, in order, with their files.
-fn read(
+/// The folder that is meant.
+fn resolve(folder: &Path) -> &Path {
+    if folder != Path::new(SYSTEM) {
+        return folder;
+    }
+    let mut machines = SYSTEM_FOLDERS.iter().map(Path::new);
+    let there = machines.find(|folder| folder.is_dir());
+    there.unwrap_or(Path::new(SYSTEM_FOLDERS[0]))
+}
+
+/// Calls `each` for every file below a folder that may be of a zone, in order, with the name that the zone then has.
+fn walk(
     folder: &Path,
     prefix: &str,
     depth: usize,
-    files: &mut Vec<(String, Vec<u8>)>,
+    each: &mut impl FnMut(String, &Path, &fs::Metadata),
 ) -> io::Result<()> {
     let mut entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
     entries.sort_by_key(fs::DirEntry::file_name);
@@ -102,15 +128,9 @@ fn read(
             continue;
         };
         if about.is_dir() && depth > 1 {
-            read(&path, &format!("{name}/"), depth - 1, files)?;
-        } else if about.is_file() && about.len() <= MAX_BYTES && files.len() < MAX_FILES {
-            match fs::read(&path) {
-                // Tables and lists stand beside the zones.
-                Ok(content) if !content.starts_with(b"TZif") => {}
-                Ok(content) => files.push((name, content)),
-                // Its zone is named among those that cannot be read.
-                Err(_) => files.push((name, Vec::new())),
-            }
+            walk(&path, &format!("{name}/"), depth - 1, each)?;
+        } else if about.is_file() && about.len() <= MAX_BYTES {
+            each(name, &path, &about);
         }
     }
     Ok(())
@@ -144,7 +164,7 @@ mod tests {
     use super::*;
 
     /// A file of a zone that has always been at UTC.
-    fn tzif() -> Vec<u8> {
+    pub(super) fn tzif() -> Vec<u8> {
         let mut file = Vec::new();
         for _ in 0..2 {
             file.extend_from_slice(b"TZif2");

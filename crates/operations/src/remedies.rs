@@ -74,6 +74,7 @@ fn of_operation(operation: &Operation) -> &'static str {
         }
         Operation::FindSourceFile(_) => "Put the file there, or correct the job's path to it",
         Operation::ReloadJobs => "Correct the files of the jobs",
+        Operation::ReloadZoneRules => "Put the folder of zone rules there anew",
         Operation::WriteLastKnownGood(_) => {
             "Free disk space, or fix the permissions of its folder; without it no process can start \
              while the Config Database is down"

@@ -1,16 +1,20 @@
 //! `run`: the agent's life. Everything stops in one order: no new work, what runs is brought to its end, and
 //! by the deadline the process is gone.
 
-use std::{io::IsTerminal, sync::Arc, time::Duration};
+use std::{io::IsTerminal, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use punctual::{Access, Metrics, Operations};
+use punctual::{Access, Metrics, Operations, Operator};
+use punctual_application::{
+    Operation,
+    ports::{Clock, SystemClock},
+};
 use punctual_config_database::{
     Embedding, EmbeddingSettings, InvalidEmbedding, Server, ServerError, ServerSettingNames,
     ServerSettings,
 };
-use punctual_infrastructure::log_zone_rules;
+use punctual_infrastructure::{ZoneFolderError, ZoneFolderWatcher, log_zone_rules};
 use punctual_telemetry::{LogFormat, TelemetryError};
 use punctual_web::{
     page::with_favicon,
@@ -168,6 +172,10 @@ pub(crate) async fn run(mut settings: Settings, options: RunOptions) -> Result<(
         "the watcher of the job files",
         reload.run(stop.clone()),
     ));
+    if let Some(folder) = &settings.batch_tzdb_dir {
+        let watcher = watch_zones(folder, punctual.operator(), stop.clone());
+        parts.spawn(named("the watcher of the zone rules", watcher));
+    }
     info!(%address, config_database = config_service, "The agent has started; its API is at http://{address}");
     service_manager::started();
     if let Some(file) = &ready_file {
@@ -283,6 +291,22 @@ async fn embedded_config_database(
         }
     }
     Ok(server)
+}
+
+/// Follows the zone rules in a folder, and plans anew by them.
+fn watch_zones(
+    folder: &Path,
+    operator: &Operator,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + use<> {
+    let (jobs, failures) = (operator.jobs.clone(), operator.failures.clone());
+    let notify = move |taken: &Result<bool, ZoneFolderError>| {
+        failures.note(Operation::ReloadZoneRules, taken, SystemClock.now());
+        if let Ok(true) = taken {
+            jobs.renew();
+        }
+    };
+    ZoneFolderWatcher::new(folder).run(stop.cancelled_owned(), notify)
 }
 
 async fn named(name: &'static str, part: impl Future<Output = ()>) -> &'static str {

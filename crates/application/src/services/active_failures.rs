@@ -34,6 +34,8 @@ pub enum Operation {
     FindSourceFile(JobId),
     /// Reading the job files after a change.
     ReloadJobs,
+    /// Taking zone rules after a change of their folder.
+    ReloadZoneRules,
     /// Reading deliveries that are due, and storing how far they came.
     TrackDeliveries,
     /// Storing what an operator asked for.
@@ -70,6 +72,7 @@ impl Operation {
             Self::PlanJob(_) => "plan-job",
             Self::FindSourceFile(_) => "find-source-file",
             Self::ReloadJobs => "reload-jobs",
+            Self::ReloadZoneRules => "reload-zone-rules",
             Self::TrackDeliveries => "track-deliveries",
             Self::StoreRequest => "store-request",
             Self::WriteLastKnownGood(_) => "write-last-known-good",
@@ -93,7 +96,10 @@ impl Operation {
 
     /// Whether it is repeated so rarely that silence does not mean success.
     fn is_rare(&self) -> bool {
-        matches!(self, Self::ReloadJobs | Self::WriteLastKnownGood(_))
+        matches!(
+            self,
+            Self::ReloadJobs | Self::ReloadZoneRules | Self::WriteLastKnownGood(_)
+        )
     }
 }
 

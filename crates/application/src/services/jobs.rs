@@ -21,6 +21,12 @@ impl Jobs {
         self.0.send_replace(Arc::new(config));
     }
 
+    /// Has all who follow the jobs look at them anew, as after a change: what they refer to has changed, such as the rules of
+    /// time zones.
+    pub fn renew(&self) {
+        self.0.send_modify(|_| {});
+    }
+
     /// Tells when they are replaced.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Arc<BatchConfig>> {

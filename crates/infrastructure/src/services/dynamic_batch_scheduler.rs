@@ -120,6 +120,7 @@ impl DynamicBatchScheduler {
                     mirror.prepared.forget();
                 }
                 mirror.job = new.job;
+                mirror.take_zone_rules();
                 mirror
             } else {
                 to_read.insert(new.feature_type.clone());

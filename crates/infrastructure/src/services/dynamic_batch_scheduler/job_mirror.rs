@@ -98,6 +98,17 @@ impl JobMirror {
         }
     }
 
+    /// Has the tenants fall due by the zone rules that are in effect now.
+    pub(super) fn take_zone_rules(&mut self) {
+        let rules = |name: &str| name.parse::<Zone>().ok();
+        if self.mirror.write(|mirror| mirror.take_zone_rules(rules)) {
+            self.prepared.forget();
+            self.is_shown = false;
+            let (job_id, version) = (&self.job.job_id, Zone::version());
+            info!(%job_id, version, "{job_id} follows the zone rules {version}");
+        }
+    }
+
     /// What has just been read, beside what had been seen before. A reader may see a preference `shown_late` after
     /// it was stored.
     fn reading(

@@ -67,6 +67,7 @@ fn in_words(failure: &ActiveFailure) -> String {
         Operation::PlanJob(job_id) => format!("{job_id} cannot be planned: {reason}"),
         Operation::FindSourceFile(job_id) => format!("{job_id} waits for its source: {reason}"),
         Operation::ReloadJobs => reason.clone(),
+        Operation::ReloadZoneRules => format!("changed zone rules are not in effect: {reason}"),
         Operation::TrackDeliveries => format!("deliveries cannot be read or stored: {reason}"),
         Operation::StoreRequest => format!("requests of operators cannot be stored: {reason}"),
         Operation::WriteLastKnownGood(feature_type) => {
