@@ -184,6 +184,7 @@ fn calls_to_view() -> OpenApiRouter<App> {
         .routes(routes!(schedule::upcoming))
         .routes(routes!(schedule::quarantine))
         .routes(routes!(schedule::zones))
+        .routes(routes!(schedule::zone_schedules))
         .routes(routes!(batches::list))
         .routes(routes!(batches::one))
         .routes(routes!(batches::results))

@@ -6,7 +6,7 @@
 
 use chrono::{DateTime, Utc};
 use punctual_application::{
-    DueItems, JobView, Quarantined, RestoredStore, Severity, ZoneInUse,
+    DueItems, JobView, Quarantined, RestoredStore, ScheduleInZone, Severity, ZoneInUse,
     ports::{
         self, AuditEntry, DeliveryState, OperatorKey, PastRun, StoredAlert, StoredDelivery,
         StoredResult, Suppression,
@@ -57,6 +57,15 @@ pub struct Zones {
     pub tzdb: String,
     /// The zones, by name.
     pub zones: Vec<ZoneInUse>,
+}
+
+/// Tenants that are scheduled in a time zone.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ZoneSchedules {
+    /// The zone.
+    pub zone: String,
+    /// What tenants have chosen in it, by job and time.
+    pub schedules: Vec<ScheduleInZone>,
 }
 
 /// Preferences that cannot be used.

@@ -12,12 +12,15 @@ use utoipa::IntoParams;
 
 use super::{
     App,
-    model::{Jobs, Quarantine, Upcoming, Zones},
+    model::{Jobs, Quarantine, Upcoming, ZoneSchedules, Zones},
     problem::{AnyProblem, Problem},
 };
 
 /// How far ahead may be asked for.
 const MAX_HOURS: u32 = 7 * 24;
+
+/// How many tenants of a time are named at most.
+const MAX_NAMED: usize = 10_000;
 
 /// The jobs, with what the scheduler knows of them.
 #[utoipa::path(get, path = "/jobs", responses(
@@ -53,6 +56,30 @@ pub(super) async fn zones(State(app): State<App>) -> Result<Json<Zones>, Problem
         tzdb: Zone::version().to_owned(),
         zones: app.operator.zones().await,
     }))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ZoneQuery {
+    /// Name of the zone, such as `Europe/Berlin`.
+    zone: String,
+    /// Number of tenants that are named of each time, 0 to 10000 (default: 10); a higher value counts as 10000.
+    named: Option<usize>,
+}
+
+/// What tenants have chosen in a time zone, by job and time, with some of these tenants.
+#[utoipa::path(get, path = "/zones/schedules", params(ZoneQuery), responses(
+    (status = 200, body = ZoneSchedules, description = "The times, with the tenants"),
+    AnyProblem
+))]
+pub(super) async fn zone_schedules(
+    State(app): State<App>,
+    query: Result<Query<ZoneQuery>, QueryRejection>,
+) -> Result<Json<ZoneSchedules>, Problem> {
+    let Query(ZoneQuery { zone, named }) = query?;
+    let named = named.unwrap_or(10).min(MAX_NAMED);
+    let schedules = app.operator.schedules_in_zone(zone.clone(), named).await;
+    Ok(Json(ZoneSchedules { zone, schedules }))
 }
 
 #[derive(Deserialize, IntoParams)]

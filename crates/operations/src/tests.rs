@@ -212,6 +212,7 @@ async fn every_response() {
         "/api/v1/waiting",
         "/api/v1/restore",
         "/api/v1/zones",
+        "/api/v1/zones/schedules?zone=UTC",
     ] {
         api.get(path).await;
     }

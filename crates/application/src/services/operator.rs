@@ -65,7 +65,7 @@ pub use self::{
     upcoming::DueItems,
     waiting::{CallFailed, ExtendCall, ExtendedCall, Patience, TakenCompletion},
     words::{amount, caller, first_of, length_in_words, noun, size_in_words},
-    zones::ZoneInUse,
+    zones::{ScheduleInZone, TenantInZone, ZoneInUse},
 };
 use super::{
     active_failures::{ActiveFailures, Operation},

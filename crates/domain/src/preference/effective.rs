@@ -181,6 +181,12 @@ impl MergedPreference {
         })
     }
 
+    /// A preference that is on, and says nothing but when.
+    #[must_use]
+    pub fn of_slot(slot: Slot) -> Self {
+        Self::with_slot(&Preference::default(), &Preference::default(), slot)
+    }
+
     /// The same preference, of a tenant who belongs to this organization; `None`: to none.
     #[must_use]
     pub fn of_organization(self, organization: Option<Arc<Membership>>) -> Self {

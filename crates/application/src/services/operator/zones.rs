@@ -1,9 +1,10 @@
-//! Which time zones are in use, and by how many tenants.
+//! Which time zones are in use, and by which tenants.
 
 use std::collections::BTreeMap;
 
-use punctual_domain::{FeatureType, Mirror};
+use punctual_domain::{FeatureType, JobId, MergedPreference, Mirror, Slot, TenantId};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Operator;
 
@@ -18,7 +19,59 @@ pub struct ZoneInUse {
     pub tenants: BTreeMap<FeatureType, usize>,
 }
 
+/// Tenants of a job who have chosen the same times in a time zone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ScheduleInZone {
+    /// The job.
+    pub job_id: JobId,
+    /// What they have chosen, as the fields of a preference that say when.
+    pub preference: Value,
+    /// Number of tenants.
+    pub tenants: usize,
+    /// Some of them, in no order.
+    pub named: Vec<TenantInZone>,
+}
+
+/// A tenant who is scheduled in a time zone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TenantInZone {
+    /// The tenant.
+    pub tenant_id: TenantId,
+    /// Minutes by which the job runs for the tenant after the chosen time.
+    pub spread_minutes: i64,
+}
+
 impl Operator {
+    /// Who is scheduled in the zone of this name, by job and time, with the ids of up to `named` tenants of each time.
+    pub async fn schedules_in_zone(&self, zone: String, named: usize) -> Vec<ScheduleInZone> {
+        let status = self.status.get();
+        let found = tokio::task::spawn_blocking(move || {
+            let jobs: BTreeMap<&JobId, _> = status
+                .jobs
+                .iter()
+                .map(|(job_id, job)| (job_id, &job.mirror))
+                .collect();
+            let mut schedules = Vec::new();
+            for (job_id, mirror) in jobs {
+                mirror.read(|mirror| {
+                    let slots = mirror.slots_in_zone(&zone, named).into_iter();
+                    schedules.extend(slots.map(|(slot, tenants, named)| ScheduleInZone {
+                        job_id: job_id.clone(),
+                        preference: when(slot),
+                        tenants,
+                        named: with_spread(mirror, named),
+                    }));
+                });
+            }
+            schedules
+        });
+        found
+            .await
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    }
+
     /// The zones in use, by name.
     pub async fn zones(&self) -> Vec<ZoneInUse> {
         let status = self.status.get();
@@ -44,4 +97,21 @@ impl Operator {
             .await
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
     }
+}
+
+/// The fields of a preference that say when.
+fn when(slot: Slot) -> Value {
+    let mut preference = MergedPreference::of_slot(slot).to_json();
+    if let Some(fields) = preference.as_object_mut() {
+        fields.remove("template_overrides");
+    }
+    preference
+}
+
+fn with_spread(mirror: &Mirror, tenants: Vec<TenantId>) -> Vec<TenantInZone> {
+    let tenant = |tenant_id: TenantId| TenantInZone {
+        spread_minutes: mirror.spread_of(&tenant_id).num_minutes(),
+        tenant_id,
+    };
+    tenants.into_iter().map(tenant).collect()
 }

@@ -1,5 +1,7 @@
 //! What the mirror gives to the planner: who falls due, whom a late change concerns, and who fell due on past dates.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Late, Mirror, groups::NONE, since::Since};
@@ -61,6 +63,31 @@ impl Mirror {
             let (slot, spread) = (self.groups.slot(group), self.groups.spread(group));
             (self.tenants.id(*number), slot, spread, *late)
         })
+    }
+
+    /// The slots of the zone of this name, in order, with how many tenants stand in each, and the ids of up to `most` of them.
+    #[must_use]
+    pub fn slots_in_zone(&self, zone: &str, most: usize) -> Vec<(Slot, usize, Vec<TenantId>)> {
+        let mut slots: BTreeMap<Slot, (usize, Vec<TenantId>)> = BTreeMap::new();
+        for group in self.groups.numbers() {
+            let slot = self.groups.slot(group);
+            if slot.zone.name() != zone {
+                continue;
+            }
+            let members = DueMembers {
+                mirror: self,
+                group,
+            };
+            let (count, named) = slots.entry(slot).or_default();
+            *count += self.groups.members(group) as usize;
+            let left = most.saturating_sub(named.len());
+            let ids = members.numbers().map(|number| self.tenants.id(number));
+            named.extend(ids.take(left));
+        }
+        let slots = slots.into_iter();
+        slots
+            .map(|(slot, (count, named))| (slot, count, named))
+            .collect()
     }
 
     /// Who fell due together on these dates, until `until`, as what they have chosen now says. In no order.
