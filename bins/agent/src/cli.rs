@@ -521,6 +521,9 @@ pub(crate) struct ZonesDiffOptions {
     /// Number of days from now on that are compared
     #[arg(long, value_name = "N", default_value_t = 400, value_parser = whole_number(1..=3_660_u32))]
     pub(crate) days: u32,
+    /// Maximum number of users listed per zone whose runs move (default: 3; with --json: 1000)
+    #[arg(long, value_name = "N", value_parser = whole_number(0..=10_000_usize))]
+    pub(crate) users: Option<usize>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -560,3 +560,54 @@ fn a_backup_is_made_while_the_service_runs_and_takes_the_place_of_no_file() {
     let (done, keys, error) = output(&copied, &["keys", "list"]);
     assert!(done && keys.contains("agent\tread"), "{keys}{error}");
 }
+
+/// A file of a zone that is ahead of UTC by `hours` for ever.
+fn tzif(hours: i32) -> Vec<u8> {
+    let mut file = Vec::new();
+    for _ in 0..2 {
+        file.extend_from_slice(b"TZif2");
+        file.extend_from_slice(&[0; 15]);
+        for count in [0, 0, 0, 0, 1, 4_u32] {
+            file.extend_from_slice(&count.to_be_bytes());
+        }
+        file.extend_from_slice(&(hours * 3600).to_be_bytes());
+        file.extend_from_slice(&[0, 0]);
+        file.extend_from_slice(b"AAA\0");
+    }
+    file.extend_from_slice(format!("\n<AAA>{}\n", -hours).as_bytes());
+    file
+}
+
+#[test]
+fn zone_rules_that_change_in_their_folder_are_taken_while_it_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let zones = folder.path().join("zones");
+    let write = |version: &str, berlin: i32| {
+        for (zone, hours) in [
+            ("UTC", 0),
+            ("America/New_York", -5),
+            ("Europe/Berlin", berlin),
+        ] {
+            let path = zones.join(zone);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, tzif(hours)).unwrap();
+        }
+        std::fs::write(zones.join("+VERSION"), version).unwrap();
+    };
+    write("2099a", 1);
+    let mut command = command(folder.path(), &[]);
+    command.env("CONFIG_TZDB_DIR", &zones);
+    let service = Service::run(command);
+    let version = || {
+        let answer = Client::new().get(format!("{}/version", service.1)).send();
+        let answer: Value = serde_json::from_str(&answer.unwrap().text().unwrap()).unwrap();
+        answer["tzdb"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(version(), "2099a");
+    write("2099b", 2);
+    let taken = (0..600).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        version() == "2099b"
+    });
+    assert!(taken, "the rules are still {}", version());
+}

@@ -69,7 +69,7 @@ pub use time::{
     slot::{ClockChange, Slot},
     times::{TimeOfDay, Times},
     zone::{InvalidZoneRules, TZDB_VERSION, UnknownZone, Zone, ZoneRules},
-    zone_differences::{OffsetChange, ZoneDifference, zone_differences},
+    zone_differences::{MovedRun, OffsetChange, ZoneDifference, first_moved_run, zone_differences},
 };
 pub use work::{
     batch::{Batch, BatchStatus, NewBatch},

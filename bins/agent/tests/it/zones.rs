@@ -1,4 +1,4 @@
-//! Zone rules from a folder in place of the built-in ones.
+//! Zone rules from a folder in place of the built-in ones, also while the agent runs.
 
 use std::{
     path::{Path, PathBuf},
@@ -137,13 +137,18 @@ fn what_other_rules_change_is_shown_beforehand() {
     );
 }
 
-#[tokio::test]
-async fn a_running_agent_says_how_many_users_a_change_affects() {
+fn project() -> Project {
     let project = Project::new(
         json!({"handler": "template", "template": "t.j2"}),
         json!({"default_preferences": {"frequency": "daily"}}),
     );
     project.write("templates/t.j2", "Good morning");
+    project
+}
+
+#[tokio::test]
+async fn a_running_agent_says_whose_runs_a_change_moves() {
+    let project = project();
     let preference = |n: usize| {
         let zone = ["Europe/Berlin", "Asia/Tokyo"][usize::from(n < 2)];
         json!({"enabled": true, "frequency": "daily", "preferred_time": "09:00", "timezone": zone})
@@ -160,13 +165,88 @@ async fn a_running_agent_says_how_many_users_a_change_affects() {
         let folder = rules(project.path(), name, berlin);
         folder.display().to_string()
     });
-    let mut command = project.command();
-    let address = agent.api().strip_prefix("http://").unwrap();
-    command.env("BATCH_HTTP_ADDR", address);
-    let (_, said) = output(
-        command,
-        &["zones", "diff", "--from", &old, "--to", &new, "--json"],
+    let diff = |more: &[&str]| {
+        let mut command = project.command();
+        let address = agent.api().strip_prefix("http://").unwrap();
+        command.env("BATCH_HTTP_ADDR", address);
+        let arguments = ["zones", "diff", "--from", &old, "--to", &new];
+        output(command, &[arguments.as_slice(), more].concat()).1
+    };
+    let said: Value = serde_json::from_str(&diff(&["--json"])).unwrap();
+    let zone = &said["zones"][0];
+    assert_eq!(
+        (&zone["users"], &zone["users_with_moved_runs"]),
+        (&json!(5), &json!(5)),
+        "{said}"
     );
-    let said: Value = serde_json::from_str(&said).unwrap();
-    assert_eq!(said["zones"][0]["users"], 5, "{said}");
+    let mut tenants = Vec::new();
+    for moved in zone["moved_runs"].as_array().unwrap() {
+        tenants.push(moved["tenant_id"].as_str().unwrap());
+        for (run, utc) in [("before", "T08:00:00Z"), ("after", "T07:00:00Z")] {
+            let at = moved[run].as_str().unwrap();
+            assert!(at.ends_with(utc), "{moved}");
+            let local = moved[format!("{run}_local")].as_str().unwrap();
+            assert!(local.ends_with("T09:00:00"), "{moved}");
+        }
+        assert_eq!(moved["job_id"], "posts");
+    }
+    assert_eq!(tenants, ["t2", "t3", "t4", "t5", "t6"]);
+
+    let said = diff(&["--users", "2"]);
+    for part in [
+        "Users in Europe/Berlin whose runs move: 5",
+        "08:00 UTC",
+        "07:00 UTC",
+        "09:00 local",
+        "--users",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let listed = (2..7).filter(|n| said.contains(&format!("t{n}"))).count();
+    assert_eq!(listed, 2, "{said}");
+}
+
+#[tokio::test]
+async fn rules_that_change_in_the_folder_move_the_runs_of_a_running_agent() {
+    let project = project();
+    let preference = json!({"enabled": true, "frequency": "daily", "preferred_time": "09:00",
+        "timezone": "Europe/Berlin"});
+    let preferences = project.preferences((0..3).map(|n| (format!("t{n}"), preference.clone())));
+    let folder = rules(project.path(), "a", 1);
+    let mut command = project.run_in(None, Some(&preferences));
+    command.env("BATCH_TZDB_DIR", &folder);
+    let agent = Agent::start(command);
+    let due_at = |time: &'static str| {
+        move |answer: &Value| {
+            let upcoming = answer["upcoming"].as_array().unwrap();
+            let at = upcoming.first().and_then(|due| due["at"].as_str());
+            at.is_some_and(|at| at.ends_with(time))
+        }
+    };
+    let upcoming = "/api/v1/schedule/upcoming?hours=24";
+    agent.until(upcoming, due_at("T08:00:00Z")).await;
+    assert_eq!(agent.get("/version").await["tzdb"], "2099a");
+
+    let berlin = folder.join("Europe/Berlin");
+    std::fs::write(&berlin, tzif(3)).unwrap();
+    std::fs::write(folder.join("+VERSION"), "2099b\n").unwrap();
+    agent.until(upcoming, due_at("T06:00:00Z")).await;
+    assert_eq!(agent.get("/version").await["tzdb"], "2099b");
+    assert_eq!(agent.get("/api/v1/zones").await["tzdb"], "2099b");
+
+    std::fs::write(&berlin, "TZif2 cut off").unwrap();
+    let fails = |answer: &Value| answer.to_string().contains("zone rules are not in effect");
+    let findings = agent.until("/api/v1/findings", fails).await.to_string();
+    for part in ["Europe/Berlin", "BATCH_TZDB_DIR"] {
+        assert!(findings.contains(part), "{part}: {findings}");
+    }
+    agent
+        .until_logged("Failed to take changed zone rules, the previous ones stay in effect")
+        .await;
+    assert!(due_at("T06:00:00Z")(&agent.get(upcoming).await));
+
+    std::fs::write(&berlin, tzif(3)).unwrap();
+    agent
+        .until("/api/v1/findings", |answer| !fails(answer))
+        .await;
 }

@@ -1,10 +1,14 @@
-//! What differs between two sets of rules of time zones: which zones, and from when on.
+//! What differs between two sets of rules of time zones: which zones, from when on, and which runs move with them.
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
-use super::zone::{Zone, ZoneRules};
+use super::{
+    occurrence::Occurrence,
+    slot::Slot,
+    zone::{Zone, ZoneRules},
+};
 
 /// A zone whose clocks two sets of rules have at different times.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,12 +76,49 @@ fn first_difference(
     None
 }
 
+/// A run that falls due at another time by other rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MovedRun {
+    /// When it falls due by the first rules.
+    pub before: DateTime<Utc>,
+    /// When it falls due by the second rules; `None`: they have no such date.
+    pub after: Option<DateTime<Utc>>,
+}
+
+/// The first run of a slot from `from` on and until `until` that falls due at another time when the slot's zone has the rules of
+/// `after` than when it has those of `before`.
+#[must_use]
+pub fn first_moved_run(
+    slot: &Slot,
+    before: &Zone,
+    after: &Zone,
+    from: DateTime<Utc>,
+    until: DateTime<Utc>,
+) -> Option<MovedRun> {
+    let [old, new] = [before, after].map(|zone| Slot {
+        zone: zone.clone(),
+        ..slot.clone()
+    });
+    let just_before = |instant: DateTime<Utc>| instant - TimeDelta::seconds(1);
+    let runs = std::iter::successors(old.next_after(just_before(from)), |run| {
+        old.next_after(*run)
+    });
+    let moved = |run| {
+        let after = match old.occurrence_key(run) {
+            Occurrence::Instant(_) => new.next_after(just_before(run)),
+            key => new.instant_of(key),
+        };
+        (after != Some(run)).then_some(MovedRun { before: run, after })
+    };
+    runs.take_while(|run| *run <= until).find_map(moved)
+}
+
 #[cfg(test)]
 mod tests {
-    use chrono::TimeDelta;
+    use serde_json::json;
 
     use super::*;
-    use crate::time::zone::InvalidZoneRules;
+    use crate::{MergedPreference, Preference, time::zone::InvalidZoneRules};
 
     /// A file whose zone is ahead of UTC by `hours` until `until`, and from then on by one hour more.
     fn tzif(hours: i32, until: &str) -> Vec<u8> {
@@ -142,6 +183,54 @@ mod tests {
         let missing = zone_differences(&built_in, &old, begin, until);
         let tokyo = missing.iter().find(|one| one.name == "Asia/Tokyo");
         assert_eq!(tokyo.unwrap().first, None);
+    }
+
+    #[test]
+    fn the_first_run_that_moves_is_found() {
+        let slot = |frequency: &str, time: &str| {
+            let stored = json!({"frequency": frequency, "preferred_time": time});
+            let stored = Preference::parse(stored.as_object().unwrap()).unwrap();
+            let merged = MergedPreference::merge(&stored, &Preference::default(), &Zone::utc());
+            merged.unwrap().slot
+        };
+        let begin: DateTime<Utc> = "2026-01-01T00:00:00Z".parse().unwrap();
+        let until = begin + TimeDelta::days(400);
+        let [old, new] = ["2040-01-01T00:00:00Z", "2026-07-01T08:30:00Z"].map(|changes| {
+            let rules = rules(tzif(1, changes)).unwrap();
+            rules.zone("Europe/Berlin").unwrap()
+        });
+        let moved = |slot: &Slot, until| {
+            let moved = first_moved_run(slot, &old, &new, begin, until)?;
+            Some(format!("{} {}", moved.before, moved.after?))
+        };
+        // At 08:30 UTC, the run at 09:00 has already been.
+        for (slot, expected) in [
+            (
+                slot("daily", "09:00"),
+                "2026-07-02 08:00:00 UTC 2026-07-02 07:00:00 UTC",
+            ),
+            (
+                slot("daily", "11:00"),
+                "2026-07-01 10:00:00 UTC 2026-07-01 09:00:00 UTC",
+            ),
+            (
+                slot("weekly", "11:00"),
+                "2026-07-06 10:00:00 UTC 2026-07-06 09:00:00 UTC",
+            ),
+        ] {
+            assert_eq!(moved(&slot, until).unwrap(), expected, "{slot}");
+        }
+        assert_eq!(
+            moved(&slot("hourly", "00:20"), until),
+            None,
+            "every hour stays one"
+        );
+        assert_eq!(
+            moved(&slot("daily", "09:00"), begin + TimeDelta::days(90)),
+            None
+        );
+        let same = first_moved_run(&slot("daily", "09:00"), &old, &old, begin, until);
+        assert_eq!(same, None);
     }
 
     #[test]
