@@ -195,7 +195,8 @@ const SETTINGS: [Setting; 42] = [
         default: None,
         range: None,
         what: "[zone rules](../operations/deployment.md#zone-rules) in place of the built-in ones: a folder in the format of \
-            `/usr/share/zoneinfo`, or `system` for that of the machine; read at the start, also for the embedded Config Database",
+            `/usr/share/zoneinfo`, or `system` for that of the machine; read at the start and when it changes, also for the \
+            embedded Config Database",
     },
     Setting {
         name: "BATCH_HTTP_ADDR",
