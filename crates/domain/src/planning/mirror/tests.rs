@@ -437,3 +437,27 @@ fn a_spread_that_ends_in_its_middle_leaves_no_tenant_out() {
         assert!(!late.is_empty());
     }
 }
+
+#[test]
+fn who_is_scheduled_in_a_zone_is_listed_by_slot() {
+    let daily = |time: &str, zone: &str| json!({"enabled": true, "frequency": "daily", "preferred_time": time, "timezone": zone});
+    let berlin = "Europe/Berlin";
+    let mut mirror = Mirror::new(Preference::default(), Zone::utc(), 30);
+    let mut records = vec![
+        record("early", daily("07:00", berlin), DAY),
+        record("elsewhere", daily("09:00", "Asia/Tokyo"), DAY),
+        record("off", json!({"enabled": false, "frequency": "daily"}), DAY),
+    ];
+    records.extend((0..40).map(|n| record(&format!("t{n}"), daily("09:00", berlin), DAY)));
+    mirror.replace(&records, first());
+    let listed = |most| -> Vec<(String, usize, usize)> {
+        let slots = mirror.slots_in_zone(berlin, most).into_iter();
+        slots
+            .map(|(slot, tenants, named)| (slot.to_string(), tenants, named.len()))
+            .collect()
+    };
+    let [early, late] = ["07:00", "09:00"].map(|time| format!("daily {time} {berlin}"));
+    assert_eq!(listed(3), [(early.clone(), 1, 1), (late.clone(), 40, 3)]);
+    assert_eq!(listed(100), [(early, 1, 1), (late, 40, 40)]);
+    assert_eq!(mirror.slots_in_zone("America/Lima", 3), []);
+}
