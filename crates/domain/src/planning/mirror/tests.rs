@@ -459,5 +459,5 @@ fn who_is_scheduled_in_a_zone_is_listed_by_slot() {
     let [early, late] = ["07:00", "09:00"].map(|time| format!("daily {time} {berlin}"));
     assert_eq!(listed(3), [(early.clone(), 1, 1), (late.clone(), 40, 3)]);
     assert_eq!(listed(100), [(early, 1, 1), (late, 40, 40)]);
-    assert_eq!(mirror.slots_in_zone("America/Lima", 3), []);
+    assert!(mirror.slots_in_zone("America/Lima", 3).is_empty());
 }
