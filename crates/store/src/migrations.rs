@@ -171,7 +171,7 @@ async fn of_pool(pool: &SqlitePool, dialect: &Arc<Dialect>) -> sqlx::Result<Conn
 
 /// The tables, and the migrations that made them.
 #[cfg(feature = "postgres")]
-const TABLES: [(&str, i64); 44] = [
+const TABLES: [(&str, i64); 45] = [
     (TABLE, 0),
     ("leader", 1),
     ("schedule_progress", 1),
