@@ -1,7 +1,8 @@
 //! Deterministic simulation: the real schedulers and the real processor on a virtual clock, with a store and a Config
-//! Database that fail as a seed says, users who edit, operators who act, and work that goes on elsewhere. Days pass in a
-//! fraction of a second. Afterwards every run is compared with what the users had chosen: each occurrence that was due has run
-//! once or is accounted for, and nothing else has run.
+//! Database that fail as a seed says, users who edit, operators who act, and work that goes on elsewhere. Results from before are
+//! removed as they grow old, and tenants are erased, to stay away or to be stored again. Days pass in a fraction of a second.
+//! Afterwards every run is compared with what the users had chosen: each occurrence that was due has run once or is accounted for,
+//! and nothing else has run. What was to be kept is there, and nothing of tenants who were erased.
 //!
 //! ```text
 //! SEED=17 cargo test -p punctual-tests --test it simulation::replay -- --nocapture
@@ -126,6 +127,19 @@ fn many_seeds_of_faults_and_moves_keep_every_rule() {
         "the oracle excuses too much: {required} required, {excused} excused"
     );
     assert!(waits > outcomes.len() * 5, "{waits} items waited");
+    let (removed, erased) = (
+        sum(|outcome| outcome.removed),
+        sum(|outcome| outcome.erased),
+    );
+    println!("{removed} old results were removed; tenants were erased {erased} times in the store");
+    assert!(
+        removed > outcomes.len() * 5,
+        "{removed} results were removed"
+    );
+    assert!(
+        erased > outcomes.len(),
+        "tenants were erased {erased} times"
+    );
 }
 
 #[test]

@@ -2,18 +2,20 @@
 
 use std::{
     collections::HashMap,
+    ops::Range,
     path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use punctual_application::{
     BatchProcessor, EnhancedBatchProcessor, Handlers, Jobs, Limits, RetryPolicy, StatusHandle,
     ports::{
-        ChangePage, Clock, ConfigDatabase, ConfigDatabaseError, Cursor, HandlerError,
-        MockItemSource, PreferenceMirror, PurposeHandler, SnapshotPages, WaitingCall, WorkQueue,
+        ChangePage, Clock, ConfigDatabase, ConfigDatabaseError, Cursor, ErasedTenant, HandlerError,
+        MockItemSource, PreferenceMirror, PurposeHandler, Removable, RemovedPortion, Retention,
+        RetentionPolicy, SnapshotPages, StoreError, WaitingCall, WorkQueue,
     },
     testing::{FakeStore, ManualClock},
 };
@@ -22,8 +24,8 @@ use punctual_domain::{
     TenantId, Zone,
 };
 use punctual_infrastructure::{
-    BatchScheduler, DynamicBatchScheduler, LastKnownGood, OfShards, SchedulerOptions,
-    WaitingService,
+    BatchScheduler, DynamicBatchScheduler, LastKnownGood, OfShards, RetentionService,
+    SchedulerOptions, WaitingService,
 };
 use serde_json::json;
 use tokio::task::AbortHandle;
@@ -53,6 +55,64 @@ impl Clock for AgentClock {
         };
         let window = self.faults.at(now);
         now + off + window.map_or(TimeDelta::zero(), |window| window.clock)
+    }
+}
+
+/// The clock by which old results are removed: that of the agent, which is set forward a year for a while and back again. An
+/// agent that starts meanwhile could not know, and sees it as it was.
+struct RetentionClock {
+    clock: Arc<AgentClock>,
+    started_at: DateTime<Utc>,
+    year_ahead: Option<Range<DateTime<Utc>>>,
+}
+
+impl Clock for RetentionClock {
+    fn now(&self) -> DateTime<Utc> {
+        let (now, true_now) = (self.clock.now(), self.clock.time.now());
+        let is_ahead = self
+            .year_ahead
+            .as_ref()
+            .is_some_and(|ahead| self.started_at < ahead.start && ahead.contains(&true_now));
+        now + TimeDelta::days(if is_ahead { 365 } else { 0 })
+    }
+}
+
+/// A retention that goes by its clock, wherever that was set.
+struct TrustsTheClock {
+    retention: Arc<dyn Retention>,
+    clock: RetentionClock,
+}
+
+#[async_trait]
+impl Retention for TrustsTheClock {
+    async fn remove(
+        &self,
+        policy: &RetentionPolicy,
+        rows: u32,
+        _: DateTime<Utc>,
+    ) -> Result<RemovedPortion, StoreError> {
+        let now = self.clock.now();
+        self.retention.remove(policy, rows, now).await
+    }
+
+    async fn removable(
+        &self,
+        policy: &RetentionPolicy,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Removable>, StoreError> {
+        self.retention.removable(policy, now).await
+    }
+
+    async fn removed_to(&self, job_id: &JobId) -> Result<Option<NaiveDate>, StoreError> {
+        self.retention.removed_to(job_id).await
+    }
+
+    async fn begins_at(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        self.retention.begins_at().await
+    }
+
+    async fn is_busy(&self, since: DateTime<Utc>) -> Result<bool, StoreError> {
+        self.retention.is_busy(since).await
     }
 }
 
@@ -134,6 +194,8 @@ pub struct Surroundings {
     pub remembers: bool,
     /// What of the tenants the store serves.
     pub sharding: Sharding,
+    /// When the clock by which old results are removed is a year ahead.
+    pub year_ahead: Option<Range<DateTime<Utc>>>,
     pub bug: Option<Bug>,
 }
 
@@ -149,6 +211,24 @@ impl Surroundings {
         handlers.bind(purpose, Arc::new(send), Handlers::DEFAULT_TIMEOUT);
         handlers
     }
+
+    /// What removes old results, in the agent that `status` is of.
+    fn retention(&self, status: StatusHandle) -> RetentionService {
+        let ahead = RetentionClock {
+            clock: self.clock.clone(),
+            started_at: self.clock.time.now(),
+            year_ahead: self.year_ahead.clone(),
+        };
+        let jobs = self.jobs.clone();
+        if self.bug == Some(Bug::RetentionTrustsTheClock) {
+            let trusting = TrustsTheClock {
+                retention: self.store.clone(),
+                clock: ahead,
+            };
+            return RetentionService::new(Arc::new(trusting), jobs, status, self.clock.clone());
+        }
+        RetentionService::new(self.store.clone(), jobs, status, Arc::new(ahead))
+    }
 }
 
 /// Items of a chunk.
@@ -163,6 +243,8 @@ pub struct Agent {
     worker: Option<AbortHandle>,
     /// Looks after the items that wait.
     waiting: AbortHandle,
+    /// Removes old results.
+    retention: AbortHandle,
     outside: Arc<Outside>,
     pub status: StatusHandle,
     pub config_database: Arc<dyn ConfigDatabase>,
@@ -208,7 +290,8 @@ impl Agent {
             Duration::from_mins(1),
             &Zone::utc(),
             || 0.5,
-        );
+        )
+        .with_tenant_records(around.store.clone());
         let status = scheduler.status();
         let stop = CancellationToken::new();
         let running = tokio::spawn(scheduler.run(stop.clone()));
@@ -224,12 +307,15 @@ impl Agent {
             processor,
         );
         let waiting = tokio::spawn(waiting.run(stop.clone()));
+        let retention = around.retention(status.clone());
+        let retention = tokio::spawn(retention.run(stop.clone()));
         Self {
             number,
             scheduler: running.abort_handle(),
             stop,
             worker: None,
             waiting: waiting.abort_handle(),
+            retention: retention.abort_handle(),
             outside,
             status,
             config_database,
@@ -240,6 +326,7 @@ impl Agent {
         self.scheduler.abort();
         self.stop.cancel();
         self.waiting.abort();
+        self.retention.abort();
         self.outside.close(self.number);
         self.worker.iter().for_each(AbortHandle::abort);
     }
@@ -370,6 +457,20 @@ impl ConfigDatabase for InOrder {
         let read = self.inner.preferences(feature, tenants).await;
         self.turn(feature).await;
         read
+    }
+
+    async fn erased(
+        &self,
+        feature: &FeatureType,
+    ) -> Result<Vec<ErasedTenant>, ConfigDatabaseError> {
+        self.inner.erased(feature).await
+    }
+
+    async fn forget(&self, tenant: &TenantId) -> Result<(), ConfigDatabaseError> {
+        let forgotten = self.inner.forget(tenant).await;
+        // Its turn comes after those of both agents' features.
+        tokio::time::sleep(Duration::from_millis(6 + self.number as u64)).await;
+        forgotten
     }
 }
 

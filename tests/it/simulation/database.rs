@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
     ports::{
-        ChangePage, Clock, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, Snapshot,
-        SnapshotPages,
+        ChangePage, Clock, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor,
+        ErasedTenant, Snapshot, SnapshotPages,
     },
     testing::membership,
 };
@@ -50,6 +50,8 @@ pub struct Version {
     pub imported: bool,
     /// `None`: the preference was removed.
     pub preference: Option<Object>,
+    /// Whether it was removed with everything that is held of the tenant.
+    pub erased: bool,
     /// When reads bring it.
     pub visible_at: DateTime<Utc>,
     /// When every agent that works knows it.
@@ -72,6 +74,8 @@ struct Entry {
     feature: FeatureType,
     record: PreferenceRecord,
     removed: bool,
+    /// Whether the tenant was removed with everything that is held of them.
+    erased: bool,
     came_at: DateTime<Utc>,
     visible_at: DateTime<Utc>,
     left_out: bool,
@@ -143,6 +147,34 @@ impl SimulatedDatabase {
         preference: Option<Object>,
         stored_at: Option<DateTime<Utc>>,
     ) {
+        self.change(feature, tenant, preference, stored_at, false);
+    }
+
+    /// Erases a tenant in all of these features.
+    pub fn erase(&self, tenant: &TenantId, features: &[FeatureType]) {
+        for feature in features {
+            self.change(feature, tenant, None, None, true);
+        }
+    }
+
+    /// Whether a tenant was erased in all of these features, and has stored nothing since.
+    pub fn is_erased(&self, tenant: &TenantId, features: &[FeatureType]) -> bool {
+        let tables = self.tables.lock().unwrap();
+        features.iter().all(|feature| {
+            let versions = tables.choices.get(&(feature.clone(), tenant.clone()));
+            let last = versions.and_then(|versions| versions.last());
+            last.is_some_and(|last| last.erased)
+        })
+    }
+
+    fn change(
+        &self,
+        feature: &FeatureType,
+        tenant: &TenantId,
+        preference: Option<Object>,
+        stored_at: Option<DateTime<Utc>>,
+        erased: bool,
+    ) {
         let now = self.time.now();
         let window = self.faults.at(now);
         let left_out = window.is_some_and(|window| window.gaps);
@@ -172,6 +204,7 @@ impl SimulatedDatabase {
             since,
             imported: stored_at.is_some(),
             preference: preference.clone(),
+            erased,
             visible_at,
             known_by,
         });
@@ -183,6 +216,7 @@ impl SimulatedDatabase {
         tables.feed.push(Entry {
             feature: feature.clone(),
             removed: preference.is_none(),
+            erased,
             record: PreferenceRecord {
                 tenant_id: tenant.clone(),
                 preference: preference.unwrap_or_default(),
@@ -247,8 +281,12 @@ impl SimulatedDatabase {
     ) -> BTreeMap<TenantId, PreferenceRecord> {
         let now = self.time.now();
         let mut records = BTreeMap::new();
-        let visible = |entry: &&Entry| entry.visible_at <= now && entry.feature == *feature;
-        for entry in tables.feed.iter().filter(visible) {
+        let visible =
+            |(_, entry): &(usize, &Entry)| entry.visible_at <= now && entry.feature == *feature;
+        for (index, entry) in tables.feed.iter().enumerate().filter(visible) {
+            if self.stays_away(tables, index) {
+                continue;
+            }
             let tenant = entry.record.tenant_id.clone();
             if entry.removed {
                 records.remove(&tenant);
@@ -257,6 +295,15 @@ impl SimulatedDatabase {
             }
         }
         records
+    }
+
+    /// Whether an entry is not shown, as its tenant had been erased before.
+    fn stays_away(&self, tables: &Tables, index: usize) -> bool {
+        let entry = &tables.feed[index];
+        let mut before = tables.feed[..index].iter();
+        self.bug == Some(Bug::ErasedStayAway)
+            && !entry.erased
+            && before.any(|one| one.erased && one.record.tenant_id == entry.record.tenant_id)
     }
 
     fn page(
@@ -276,14 +323,24 @@ impl SimulatedDatabase {
         } else {
             since
         };
-        let lost = |entry: &Entry| {
+        // An erasure removes what the feed has of the tenant from before it.
+        let is_gone = |index: usize, entry: &Entry| {
+            let mut later = tables.feed[index + 1..visible].iter();
+            later.any(|one| one.erased && one.record.tenant_id == entry.record.tenant_id)
+        };
+        let lost = |index: usize, entry: &Entry| {
             let bug = self.bug == Some(Bug::FeedLosesChanges);
-            entry.left_out || bug && entry.came_at.timestamp() % 5 == 0
+            entry.left_out
+                || bug && entry.came_at.timestamp() % 5 == 0
+                || !entry.erased && is_gone(index, entry)
+                || self.stays_away(&tables, index)
         };
         let change = |entry: &Entry| Change {
             tenant_id: entry.record.tenant_id.clone(),
             feature_type: feature.clone(),
-            kind: if entry.removed {
+            kind: if entry.erased {
+                ChangeKind::Erased
+            } else if entry.removed {
                 ChangeKind::Deleted
             } else {
                 ChangeKind::Upserted(entry.record.preference.clone())
@@ -292,9 +349,11 @@ impl SimulatedDatabase {
             schedule_since: entry.record.schedule_since,
             organization: entry.record.organization.clone(),
         };
-        let entries = tables.feed[from..visible].iter();
-        let entries = entries.filter(|entry| entry.feature == *feature && !lost(entry));
-        Ok((entries.map(change).collect(), visible as u64))
+        let entries = (from..visible).map(|index| (index, &tables.feed[index]));
+        let entries =
+            entries.filter(|(index, entry)| entry.feature == *feature && !lost(*index, entry));
+        let changes = entries.map(|(_, entry)| change(entry)).collect();
+        Ok((changes, visible as u64))
     }
 }
 
@@ -363,5 +422,31 @@ impl ConfigDatabase for SimulatedDatabase {
             .iter()
             .filter_map(|tenant| Some((tenant.clone(), records.remove(tenant)?)))
             .collect())
+    }
+
+    async fn erased(
+        &self,
+        feature: &FeatureType,
+    ) -> Result<Vec<ErasedTenant>, ConfigDatabaseError> {
+        let now = self.time.now();
+        let mut tables = self.tables.lock().unwrap();
+        self.fails(&mut tables, feature, false)?;
+        if self.bug == Some(Bug::ErasuresAreNotListed) {
+            return Ok(Vec::new());
+        }
+        let mut erased: BTreeMap<TenantId, DateTime<Utc>> = BTreeMap::new();
+        for entry in tables.feed.iter().filter(|entry| entry.visible_at <= now) {
+            let tenant_id = &entry.record.tenant_id;
+            if !entry.erased {
+                erased.remove(tenant_id);
+            } else if entry.feature == *feature {
+                erased.insert(tenant_id.clone(), entry.came_at);
+            }
+        }
+        let one = |(tenant_id, erased_at)| ErasedTenant {
+            tenant_id,
+            erased_at,
+        };
+        Ok(erased.into_iter().map(one).collect())
     }
 }

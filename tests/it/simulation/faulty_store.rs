@@ -1,5 +1,6 @@
 //! The store that outlives the agents, with errors before or after it has done its work, and a log of what it did.
 
+mod removal;
 mod waiting;
 
 use std::{
@@ -29,7 +30,10 @@ use serde_json::Value;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-pub use self::waiting::{Wait, WaitEnd, Waits};
+pub use self::{
+    removal::{Erasure, Removal, RunKey},
+    waiting::{Wait, WaitEnd, Waits},
+};
 use super::{
     faults::{FaultPlan, chance},
     outcome::Bug,
@@ -41,6 +45,23 @@ pub struct Queued {
     /// By the true clock.
     pub at: DateTime<Utc>,
     pub trigger: Trigger,
+    pub job_id: JobId,
+    pub items: Vec<(Occurrence, ItemId)>,
+}
+
+impl Queued {
+    fn of(batch: &NewBatch, at: DateTime<Utc>) -> Self {
+        let items = batch.chunks.iter().flat_map(|chunk| {
+            let item = move |item_id: &ItemId| (chunk.occurrence, item_id.clone());
+            chunk.items.iter().map(item)
+        });
+        Self {
+            at,
+            trigger: batch.trigger,
+            job_id: batch.job_id.clone(),
+            items: items.collect(),
+        }
+    }
 }
 
 /// A result that was committed.
@@ -79,6 +100,10 @@ pub struct FaultyStore {
     /// In the order of time.
     pub kept: Mutex<Vec<Kept>>,
     pub waits: Waits,
+    /// Results that were removed as old, in the order of time.
+    pub removed: Mutex<Vec<Removal>>,
+    /// Tenants who were erased, in the order of time.
+    pub erased: Mutex<Vec<Erasure>>,
     /// Notified of some new batches, so that something can happen while they wait.
     pub new_batch: Notify,
     /// Notified when there is something to work on.
@@ -100,6 +125,8 @@ impl FaultyStore {
             commits: Mutex::default(),
             kept: Mutex::default(),
             waits: Waits::default(),
+            removed: Mutex::default(),
+            erased: Mutex::default(),
             new_batch: Notify::new(),
             work: Notify::new(),
             wakes: AtomicUsize::new(0),
@@ -108,12 +135,60 @@ impl FaultyStore {
     }
 
     fn log(&self, batch: &NewBatch) {
-        let queued = Queued {
-            at: self.time.now(),
-            trigger: batch.trigger,
-        };
+        let queued = Queued::of(batch, self.time.now());
         self.queued.lock().unwrap().insert(batch.batch_id, queued);
         self.wake();
+    }
+
+    /// Stores a batch of one chunk that was over long ago, with the results of its items.
+    pub async fn store_past(&self, batch: &NewBatch, results: &[ItemResult]) {
+        let (chunk, at) = (&batch.chunks[0], batch.scheduled_at);
+        let firing = Firing {
+            batches: vec![batch.clone()],
+            ..Firing::default()
+        };
+        self.inner.enqueue(firing, at).await.unwrap();
+        let claimant = Claimant {
+            process: Uuid::from_u128(1),
+            token: Uuid::from_u128(2),
+        };
+        self.inner.claim(chunk, claimant, at).await.unwrap();
+        let committed = self.inner.commit(chunk, claimant.token, results).await;
+        assert_eq!(committed.unwrap().taken, results.len());
+        let queued = Queued::of(batch, at);
+        self.queued.lock().unwrap().insert(batch.batch_id, queued);
+        let commit = |result: &ItemResult| Commit {
+            at,
+            batch_id: batch.batch_id,
+            job_id: batch.job_id.clone(),
+            occurrence: chunk.occurrence,
+            scheduled_at: at,
+            result: result.clone(),
+        };
+        let commits = results.iter().map(commit);
+        self.commits.lock().unwrap().extend(commits);
+    }
+
+    /// The last success of an item before `due_at`, whatever has been removed.
+    fn last_success(
+        &self,
+        job_id: &JobId,
+        due_at: DateTime<Utc>,
+        item_id: &ItemId,
+    ) -> Option<Previous> {
+        let commits = self.commits.lock().unwrap();
+        let before = commits.iter().filter(|commit| {
+            commit.job_id == *job_id
+                && commit.result.item_id == *item_id
+                && commit.result.status == ItemStatus::Succeeded
+                && commit.scheduled_at < due_at
+        });
+        let last = before.max_by_key(|commit| commit.scheduled_at)?;
+        Some(Previous {
+            occurrence: last.occurrence,
+            scheduled_at: last.scheduled_at,
+            finished_at: last.result.finished_at?,
+        })
     }
 
     /// How often there has been something to work on.
@@ -263,7 +338,20 @@ impl BatchStore for FaultyStore {
         if self.bug == Some(Bug::LastRunsAreLost) {
             return Ok(HashMap::new());
         }
-        self.inner.previous(job_id, due_at, items).await
+        let mut previous = self.inner.previous(job_id, due_at, items).await?;
+        match self.bug {
+            Some(Bug::LastSuccessesAreRemoved) => {
+                previous.retain(|item, last| !self.was_removed(job_id, item, last.occurrence));
+            }
+            Some(Bug::ErasedRunsAreRemembered) => {
+                let erased = items.iter().filter(|item_id| self.was_erased(item_id));
+                previous.extend(erased.filter_map(|item_id| {
+                    Some((item_id.clone(), self.last_success(job_id, due_at, item_id)?))
+                }));
+            }
+            _ => {}
+        }
+        Ok(previous)
     }
 
     async fn record_running(

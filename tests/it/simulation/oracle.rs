@@ -1,7 +1,9 @@
 //! What had to happen, from what users chose and operators did alone. It knows the rules and the fault windows, and
 //! nothing of how the schedule is kept.
 
+mod erasures;
 mod operators;
+mod retention;
 mod runs;
 mod stretch;
 mod then;
@@ -24,7 +26,7 @@ use super::{
     agents::Call,
     database::{Choices, PROPAGATION_TIMEOUT, Version},
     faults::FaultPlan,
-    faulty_store::{Commit, Kept, Queued, Wait},
+    faulty_store::{Commit, Erasure, Kept, Queued, Removal, RunKey as Key, Wait},
     outcome::{Outcome, Violation},
 };
 
@@ -97,6 +99,16 @@ pub struct Record {
     pub batches_cancelled: BTreeMap<Uuid, Instant>,
     /// Items that waited when their batch was over.
     pub overlooked: Vec<ItemId>,
+    /// Results that were removed as old.
+    pub removed: Vec<Removal>,
+    /// Tenants who were erased in the store.
+    pub erased: Vec<Erasure>,
+    /// The runs that the store knew at the end.
+    pub held: BTreeSet<Key>,
+    /// What it held of tenants who were erased and have stored nothing since.
+    pub held_of_erased: BTreeMap<TenantId, Vec<String>>,
+    /// When the clock by which old results are removed was a year ahead.
+    pub year_ahead: Option<Range<Instant>>,
     /// Batches that had not ended at the end.
     pub unfinished: Vec<Uuid>,
     pub open_letters: Vec<DeadLetter>,
@@ -120,8 +132,6 @@ impl Record {
     }
 }
 
-type Key = (JobId, ItemId, Occurrence);
-
 fn key(commit: &Commit) -> Key {
     (
         commit.job_id.clone(),
@@ -144,6 +154,8 @@ struct Judge<'r> {
     cancelled: BTreeSet<Key>,
     /// From when on an occurrence waited, and until when it had its outcome.
     waited: BTreeMap<Key, Range<Instant>>,
+    /// What had been queued of tenants when they were erased in the store.
+    erased: BTreeSet<Key>,
     outcome: &'r mut Outcome,
 }
 
@@ -161,6 +173,7 @@ pub fn judge(record: &Record, outcome: &mut Outcome) {
         done,
         cancelled: cancelled.map(key).collect(),
         waited: waiting::waited(record),
+        erased: erasures::erased(record),
         outcome,
     };
     let tenants: BTreeSet<&TenantId> = record.choices.keys().map(|(_, tenant)| tenant).collect();
@@ -184,6 +197,8 @@ pub fn judge(record: &Record, outcome: &mut Outcome) {
     judge.attempts();
     judge.manual_runs();
     judge.preview();
+    judge.removals();
+    judge.erasures();
 }
 
 impl Judge<'_> {
@@ -193,6 +208,12 @@ impl Judge<'_> {
             about: about.to_string(),
             what,
         });
+    }
+
+    /// Whether an occurrence that was queued has left its batch without an outcome: it has waited for too long, or its tenant
+    /// was erased.
+    fn has_left(&self, key: &Key, due_at: Instant) -> bool {
+        self.erased.contains(key) || self.is_waited_out(key, due_at)
     }
 
     fn has_run(&self, job: &JobStory, tenant: &TenantId, occurrence: Occurrence) -> bool {
@@ -221,7 +242,7 @@ impl Judge<'_> {
                     continue;
                 }
                 let key = (job.job_id.clone(), tenant.into(), occurrence);
-                if !self.done.contains_key(&key) && self.is_waited_out(&key, due_at) {
+                if !self.done.contains_key(&key) && self.has_left(&key, due_at) {
                     self.outcome.excused += 1;
                     continue;
                 }
@@ -348,7 +369,7 @@ impl Judge<'_> {
             }
             self.outcome.required += 1;
             let key = (job.job_id.clone(), tenant.into(), occurrence);
-            if !self.done.contains_key(&key) && !self.is_waited_out(&key, due_at) {
+            if !self.done.contains_key(&key) && !self.has_left(&key, due_at) {
                 let what = format!(
                     "{tenant} was to come in {} at {} for {occurrence} when the job file was edited at {}, and has not \
                      run",

@@ -37,10 +37,28 @@ pub enum Bug {
     DeadlinesAreForgotten,
     /// An item that is called again after it has waited does not know its attempts.
     AttemptsAreForgotten,
+    /// The removal of old results does not notice that its clock was set.
+    RetentionTrustsTheClock,
+    /// Nothing is removed, however old it is.
+    OldResultsStay,
+    /// It is not known up to which date results have been removed.
+    RemovalsAreForgotten,
+    /// The last success of an item goes with its result.
+    LastSuccessesAreRemoved,
+    /// An erasure is answered as done, and removes nothing.
+    ErasuresAreLost,
+    /// Agents that were not there do not learn who was erased.
+    ErasuresAreNotListed,
+    /// An erasure leaves no hashes of the runs.
+    ErasedRunsRunAgain,
+    /// An item knows a last run that was erased.
+    ErasedRunsAreRemembered,
+    /// Tenants who were erased and stored again are not shown.
+    ErasedStayAway,
 }
 
 impl Bug {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 26] = [
         Self::ProgressWithoutBatches,
         Self::ProgressAhead,
         Self::ErrorsReadAsEmpty,
@@ -58,6 +76,15 @@ impl Bug {
         Self::CompletionsAreLost,
         Self::DeadlinesAreForgotten,
         Self::AttemptsAreForgotten,
+        Self::RetentionTrustsTheClock,
+        Self::OldResultsStay,
+        Self::RemovalsAreForgotten,
+        Self::LastSuccessesAreRemoved,
+        Self::ErasuresAreLost,
+        Self::ErasuresAreNotListed,
+        Self::ErasedRunsRunAgain,
+        Self::ErasedRunsAreRemembered,
+        Self::ErasedStayAway,
     ];
 }
 
@@ -72,6 +99,10 @@ pub struct Outcome {
     pub promises: usize,
     /// Items that waited.
     pub waits: usize,
+    /// Results that were removed as old.
+    pub removed: usize,
+    /// Times that a tenant was erased in the store.
+    pub erased: usize,
     pub violations: Vec<Violation>,
     /// What happened, in the order of time.
     pub history: Vec<String>,

@@ -157,6 +157,7 @@ impl Shards {
                 handler: handler.clone(),
                 remembers,
                 sharding: Sharding::default(),
+                year_ahead: None,
                 bug: None,
             },
             agent: None,

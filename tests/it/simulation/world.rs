@@ -2,6 +2,7 @@
 
 mod job;
 mod operators;
+mod past;
 mod users;
 
 use std::{
@@ -104,6 +105,10 @@ impl World {
         let (a, b) = (random.u64(..), random.u64(..));
         let database = SimulatedDatabase::new(kind, time.clone(), faults.clone(), a, bug);
         let store = FaultyStore::new(time.clone(), faults.clone(), b, bug);
+        let year_ahead = (random.u8(..3) == 0).then(|| {
+            let from = time.now() + TimeDelta::minutes(random.i64(60..2_000));
+            from..from + TimeDelta::minutes(random.i64(1..400))
+        });
         let until = time.now() + TimeDelta::hours(HOURS);
         let outside = Outside::new(time.clone(), random.u64(..), Some(until));
         let handler = Echo {
@@ -133,6 +138,7 @@ impl World {
             // Reads that hold only part of the records, and servers that do not say since when, need a memory.
             remembers: remembers || kind == Kind::Plain,
             sharding: Sharding::default(),
+            year_ahead,
             bug,
         };
         let mut world = Self {
@@ -161,6 +167,12 @@ impl World {
             put_back: None,
         };
         world.note(format!("the Config Database is {kind:?}"));
+        if let Some(ahead) = world.around.year_ahead.clone() {
+            let (from, to) = (ahead.start, ahead.end);
+            world.note(format!(
+                "the removal's clock is a year ahead from {from} to {to}"
+            ));
+        }
         world.write_jobs();
         world
     }
@@ -172,6 +184,7 @@ impl World {
                 self.choose(&feature_type(feature), &tenant);
             }
         }
+        self.store_past().await;
         // An agent that schedules first looks no further back than its start.
         self.sleep(TimeDelta::seconds(60)).await;
         self.start_agent().await;
@@ -219,6 +232,10 @@ impl World {
         while self.some_wait().await && self.time.now() < latest {
             self.sleep(TimeDelta::minutes(30)).await;
         }
+        // What an agent that is gone has left undone of an erasure, the next one finds.
+        self.agents.drain(..).for_each(|agent| agent.crash());
+        self.apply_fault_plan(&mut None).await;
+        self.sleep(TimeDelta::minutes(10)).await;
         // Everything falls due on a whole minute: not at this moment, and what fell due before it has run.
         let second = self.around.clock.now().timestamp().rem_euclid(60);
         self.sleep(TimeDelta::seconds(100 - second)).await;
@@ -338,6 +355,8 @@ impl World {
     async fn judge(mut self, time: Range<DateTime<Utc>>, last_backfill: LastBackfill) -> Outcome {
         let open_letters = self.open_letters().await;
         let unfinished = self.unfinished().await;
+        let held = self.around.store.held().await;
+        let held_of_erased = self.held_of_erased().await;
         self.agents.iter().for_each(Agent::crash);
         let store = self.around.store.clone();
         let record = Record {
@@ -354,6 +373,11 @@ impl World {
             waits: store.waits.begun.lock().unwrap().clone(),
             batches_cancelled: store.waits.cancelled.lock().unwrap().clone(),
             overlooked: store.waits.overlooked.lock().unwrap().clone(),
+            removed: store.removed.lock().unwrap().clone(),
+            erased: store.erased.lock().unwrap().clone(),
+            held,
+            held_of_erased,
+            year_ahead: self.around.year_ahead.clone(),
             unfinished,
             open_letters,
             promises: std::mem::take(&mut self.promises),
@@ -400,6 +424,17 @@ impl World {
                 wait.until,
                 wait.ended
             ));
+        }
+        for removal in &record.removed {
+            let (job_id, item_id, occurrence) = &removal.run;
+            self.history.push(format!(
+                "{} the result of {item_id} in {job_id} for {occurrence} is removed",
+                removal.at
+            ));
+        }
+        for erasure in &record.erased {
+            let what = format!("{} {} is erased in the store", erasure.at, erasure.item_id);
+            self.history.push(what);
         }
         let mut outcome = Outcome::default();
         judge(&record, &mut outcome);

@@ -47,6 +47,8 @@ pub enum WaitEnd {
     SecondCalled,
     /// The purpose is called again.
     CalledAgain,
+    /// The tenant was erased.
+    Erased,
 }
 
 /// Who has waited, and in which batches.
@@ -96,8 +98,8 @@ impl FaultyStore {
             };
             let last = begun.iter_mut().rev().find(of_item);
             if let Some(last) = last {
-                let called = [WaitEnd::CalledAgain, WaitEnd::SecondCalled];
-                if !last.ended.iter().any(|(_, end)| called.contains(end)) {
+                let others = [WaitEnd::CalledAgain, WaitEnd::SecondCalled, WaitEnd::Erased];
+                if !last.ended.iter().any(|(_, end)| others.contains(end)) {
                     last.ended.push((now, WaitEnd::Committed(result.status)));
                 }
             }

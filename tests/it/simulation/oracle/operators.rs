@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use punctual_domain::TenantId;
+use punctual_domain::{ItemId, Occurrence, TenantId};
 use uuid::Uuid;
 
 use super::{
@@ -36,6 +36,7 @@ impl Judge<'_> {
                 || until > record.time.end
                 || record.is_paused(job, asked_at.min(due_at), until)
                 || self.cancelled.contains(&key)
+                || self.erased.contains(&key)
             {
                 continue;
             }
@@ -91,7 +92,7 @@ impl Judge<'_> {
         for (due_at, occurrence) in due {
             self.outcome.required += 1;
             let key = (job.job_id.clone(), tenant.into(), occurrence);
-            if !self.has_run(job, tenant, occurrence) && !self.is_waited_out(&key, due_at) {
+            if !self.has_run(job, tenant, occurrence) && !self.has_left(&key, due_at) {
                 let what = format!(
                     "{tenant} was due in {} at {due_at} for {occurrence}, and a backfill has not run it",
                     job.job_id
@@ -112,7 +113,7 @@ impl Judge<'_> {
         }
     }
 
-    /// A backfill runs as much as its preview says.
+    /// A backfill runs as much as its preview says, less what was erased: the preview does not know of it.
     pub(super) fn preview(&mut self) {
         let last = &self.record.last_backfill;
         for (job_id, to_run) in &last.to_run {
@@ -123,9 +124,18 @@ impl Judge<'_> {
                     ran_now.insert(key(commit));
                 }
             }
-            if ran_now.len() != *to_run {
+            let queued = last.batches.iter().map(|id| &self.record.queued[id]);
+            let mut erased = 0;
+            for queued in queued.filter(|queued| queued.job_id == *job_id) {
+                let is_erased = |(at, item_id): &&(Occurrence, ItemId)| {
+                    let key = (job_id.clone(), item_id.clone(), *at);
+                    self.erased.contains(&key)
+                };
+                erased += queued.items.iter().filter(is_erased).count();
+            }
+            if ran_now.len() + erased != *to_run {
                 let what = format!(
-                    "the preview of a backfill of {job_id} said {to_run}, and {} ran",
+                    "the preview of a backfill of {job_id} said {to_run}, {} ran, and {erased} were erased",
                     ran_now.len()
                 );
                 self.complain("a backfill runs what its preview says", job_id, what);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::TimeDelta;
 use punctual_domain::{DeadLetter, ItemId, ItemStatus, JobId, OrganizationId, Trigger};
 
 use super::{
@@ -10,8 +11,11 @@ use super::{
         database::{PROPAGATION_TIMEOUT, organization_of},
         faulty_store::Commit,
     },
-    Judge,
+    Judge, key,
 };
+
+/// How long the calls of a chunk may go on.
+const CHUNK_LASTS: TimeDelta = TimeDelta::hours(1);
 
 impl Judge<'_> {
     /// An item knows the last run of its tenant that succeeded and was due before it, as it was when its chunk began.
@@ -26,8 +30,17 @@ impl Judge<'_> {
         let mut wrong = Vec::new();
         for Call { at, item } in &self.record.calls {
             let runs = succeeded.get(&(&item.job_id, &item.item_id));
-            let known = runs.into_iter().flatten().filter(|run| {
-                run.scheduled_at < item.scheduled_at && run.at + PROPAGATION_TIMEOUT < *at
+            let runs = || runs.into_iter().flatten().copied();
+            let erased_at = |run: &Commit| self.record.erased_at(run).filter(|erased| erased <= at);
+            // Of those whose results were removed, the last one is known, and none of those that were erased.
+            let is_removed = |run: &Commit| self.record.is_removed(&key(run), *at);
+            let last_removed = runs().filter(|run| is_removed(run) && erased_at(run).is_none());
+            let last_removed = last_removed.map(|run| run.scheduled_at).max();
+            let known = runs().filter(|run| {
+                run.scheduled_at < item.scheduled_at
+                    && run.at + PROPAGATION_TIMEOUT < *at
+                    && erased_at(run).is_none()
+                    && (!is_removed(run) || Some(run.scheduled_at) == last_removed)
             });
             let known = known.map(|run| run.scheduled_at).max();
             let previous = item.previous.map(|previous| previous.scheduled_at);
@@ -41,14 +54,23 @@ impl Judge<'_> {
             let Some(previous) = item.previous else {
                 continue;
             };
-            let mut runs = runs.into_iter().flatten();
             let is_it = |run: &&Commit| {
                 run.at <= *at
                     && run.occurrence == previous.occurrence
                     && run.scheduled_at == previous.scheduled_at
                     && run.result.finished_at == Some(previous.finished_at)
             };
-            if !runs.any(is_it) {
+            let run = runs().find(is_it);
+            let erased = run.and_then(erased_at);
+            // A chunk that began before may still call.
+            if let Some(erased) = erased.filter(|erased| *erased + CHUNK_LASTS < *at) {
+                let what = format!(
+                    "{} was called in {} for {} at {at} with a last run that was erased at {erased}: {previous:?}",
+                    item.item_id, item.job_id, item.occurrence
+                );
+                wrong.push((item.item_id.clone(), what));
+            }
+            if run.is_none() {
                 let what = format!(
                     "{} was called in {} for {} at {at} with a last run that had not succeeded: {previous:?}",
                     item.item_id, item.job_id, item.occurrence
@@ -116,7 +138,9 @@ impl Judge<'_> {
             let is_it = |letter: &DeadLetter| {
                 (&letter.job_id, &letter.item_id, letter.occurrence) == (&key.0, &key.1, key.2)
             };
-            if failed && !self.record.open_letters.iter().any(is_it) {
+            let is_gone =
+                self.erased.contains(key) || self.record.removed.iter().any(|one| one.run == *key);
+            if failed && !is_gone && !self.record.open_letters.iter().any(is_it) {
                 let what = format!(
                     "{} failed in {} for {}, and no dead letter is open",
                     key.1, key.0, key.2

@@ -79,6 +79,7 @@ impl Judge<'_> {
                     status == ItemStatus::Skipped
                         && record.batches_cancelled.contains_key(&wait.batch_id)
                 }
+                WaitEnd::Erased => true,
                 _ => cancelled.is_none(),
             };
             if !is_right {
@@ -94,7 +95,7 @@ impl Judge<'_> {
                 self.complain("a deadline passes", &wait.item_id, what);
             }
             let goes_on = matches!(end, WaitEnd::CalledAgain | WaitEnd::SecondCalled);
-            if goes_on && !self.goes_on(wait, ended_at) {
+            if goes_on && !self.goes_on(wait, ended_at) && !self.erased.contains(&key_of(wait)) {
                 let what = format!("{which}, came to {end:?} at {ended_at}, and has no outcome");
                 self.complain("what is called again ends", &wait.item_id, what);
             }

@@ -16,6 +16,8 @@ pub(super) struct Job {
     pub(super) spread: u32,
     pub(super) time: &'static str,
     pub(super) catch_up: Value,
+    /// Days for which results are kept, and failures.
+    pub(super) keep_days: (u32, u32),
 }
 
 impl Job {
@@ -35,6 +37,7 @@ impl Job {
             spread: 0,
             time: "09:00",
             catch_up,
+            keep_days: (random.u32(1..3), random.u32(1..4)),
         };
         job.edit(random);
         job
@@ -55,7 +58,8 @@ impl Job {
         json!({"job_id": self.id, "type": "individual_batch", "purpose_id": "echo", "then": then,
             "preference_based": true, "feature_type": self.feature, "spread_minutes": self.spread,
             "catch_up": self.catch_up, "default_preferences": {"preferred_time": self.time},
-            "max_concurrent_items_per_organization": 1})
+            "max_concurrent_items_per_organization": 1, "keep_results_days": self.keep_days.0,
+            "keep_failures_days": self.keep_days.1})
     }
 }
 

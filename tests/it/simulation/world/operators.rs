@@ -15,7 +15,7 @@ use punctual_domain::{Dates, DeadLetter, DeadLetterState, JobId, TenantId, Verdi
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{FEATURES, World, feature_type};
+use super::{FEATURES, World, feature_type, past::DAYS_AGO};
 use crate::simulation::{
     agents::{CHUNK, processor},
     oracle::{LastBackfill, Promise},
@@ -119,6 +119,8 @@ impl World {
                     .truncate_until(until, one_in, &features);
                 self.note(format!("snapshots are truncated until {until}"));
             }
+            30 => self.old_backfill(index, tenant).await,
+            31 if self.random.bool() => self.erase(&tenant),
             _ => {}
         }
     }
@@ -189,9 +191,9 @@ impl World {
             waiting: store.inner.clone(),
             operations: store.inner.clone(),
             suppressions: store.inner.clone(),
-            retention: store.inner.clone(),
+            retention: store.clone(),
             alerting: Alerting::none(store.inner.clone()),
-            tenant_records: store.inner.clone(),
+            tenant_records: store.clone(),
             fence: store.inner.clone(),
             keys: store.inner.clone(),
             preferences: agent.config_database.clone(),
@@ -235,6 +237,28 @@ impl World {
             .await;
         let count = report.ok().map(|report| report.count.to_run);
         self.note(format!("a backfill of {job_id} from {from}: {count:?}"));
+    }
+
+    /// A backfill of one tenant and a date from before the simulation, results of which may have been removed.
+    async fn old_backfill(&mut self, index: usize, tenant: TenantId) {
+        let Some(operator) = self.operator() else {
+            return;
+        };
+        let days = TimeDelta::days(self.random.i64(DAYS_AGO));
+        let date = self.time.now().date_naive() - days;
+        let job_id = self.stories[index].job_id.clone();
+        let request = BackfillRequest {
+            tenants: Some([tenant.clone()].into()),
+            all: false,
+            ..backfill(date, date, false)
+        };
+        let report = operator
+            .backfill(&any_tenant_id(), None, &job_id, &request)
+            .await;
+        let count = report.ok().map(|report| report.count.to_run);
+        self.note(format!(
+            "a backfill of {job_id} for {tenant} on {date}: {count:?}"
+        ));
     }
 
     async fn replay(&mut self) {
@@ -282,6 +306,11 @@ impl World {
         let again = last.map(|(key, _)| key.clone());
         let again = again.filter(|_| self.random.bool());
         let key = again.unwrap_or_else(|| format!("key-{:04}", self.manual.len()));
+        // No operator runs anything for a tenant who was erased.
+        let of = self.manual.get(&key).map_or(&tenant, |run| &run.tenant);
+        if self.is_erased(of) {
+            return;
+        }
         let new = ManualRun {
             job_id: self.stories[index].job_id.clone(),
             tenant,

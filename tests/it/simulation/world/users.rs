@@ -1,11 +1,13 @@
 //! What users do: they choose, and choose anew.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::ports::Clock;
 use punctual_domain::{FeatureType, TenantId};
 use serde_json::{Map, Value, json};
 
-use super::World;
+use super::{FEATURES, World, feature_type};
 use crate::simulation::database::Object;
 
 /// The fields of a preference that say when; `None` removes it.
@@ -129,6 +131,31 @@ impl World {
             _ => return self.choose(feature, tenant),
         }
         self.store(feature, tenant, Some(new), None);
+    }
+
+    /// Erases everything that is held of a tenant, who may be stored again at once.
+    pub(super) fn erase(&mut self, tenant: &TenantId) {
+        let features = FEATURES.map(feature_type);
+        self.note(format!("{tenant} is erased"));
+        self.around.database.erase(tenant, &features);
+        if self.random.u8(..3) == 0 {
+            let feature = &features[self.random.usize(..features.len())];
+            self.choose(feature, tenant);
+        }
+    }
+
+    pub(super) fn is_erased(&self, tenant: &TenantId) -> bool {
+        let features = FEATURES.map(feature_type);
+        self.around.database.is_erased(tenant, &features)
+    }
+
+    /// What the store holds of each tenant who was erased.
+    pub(super) async fn held_of_erased(&self) -> BTreeMap<TenantId, Vec<String>> {
+        let mut held = BTreeMap::new();
+        for tenant in self.tenants.iter().filter(|tenant| self.is_erased(tenant)) {
+            held.insert(tenant.clone(), self.around.store.held_of(tenant).await);
+        }
+        held
     }
 
     pub(super) fn any_tenant(&mut self) -> TenantId {
