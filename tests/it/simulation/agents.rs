@@ -467,9 +467,11 @@ impl ConfigDatabase for InOrder {
     }
 
     async fn forget(&self, tenant: &TenantId) -> Result<(), ConfigDatabaseError> {
+        // It writes the files that the feeds write: after the turns of both agents' features.
+        let place = 2 * self.number as u64;
+        tokio::time::sleep(Duration::from_millis(6 + place)).await;
         let forgotten = self.inner.forget(tenant).await;
-        // Its turn comes after those of both agents' features.
-        tokio::time::sleep(Duration::from_millis(6 + self.number as u64)).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
         forgotten
     }
 }

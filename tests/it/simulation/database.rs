@@ -429,11 +429,19 @@ impl ConfigDatabase for SimulatedDatabase {
         feature: &FeatureType,
     ) -> Result<Vec<ErasedTenant>, ConfigDatabaseError> {
         let now = self.time.now();
-        let mut tables = self.tables.lock().unwrap();
-        self.fails(&mut tables, feature, false)?;
+        let often = self
+            .faults
+            .at(now)
+            .map_or(0, |window| window.database_errors);
+        // Also right after a snapshot that has come.
+        if chance(self.seed, now, ("erased", feature)).u8(..100) < often {
+            let kind = ConfigErrorKind::Unavailable;
+            return Err(ConfigDatabaseError::new(kind, "simulated"));
+        }
         if self.bug == Some(Bug::ErasuresAreNotListed) {
             return Ok(Vec::new());
         }
+        let tables = self.tables.lock().unwrap();
         let mut erased: BTreeMap<TenantId, DateTime<Utc>> = BTreeMap::new();
         for entry in tables.feed.iter().filter(|entry| entry.visible_at <= now) {
             let tenant_id = &entry.record.tenant_id;

@@ -79,8 +79,9 @@ impl FaultyStore {
             ..WaitingFilter::default()
         };
         let (calls, _) = self.inner.waiting_calls(&filter, &all).await.unwrap();
-        let call =
-            |job_id: &JobId, occurrence| format!("a waiting call of {job_id} for {occurrence}");
+        let call = |job_id: &JobId, occurrence: Occurrence| {
+            format!("a waiting call of {job_id} for {occurrence}")
+        };
         found.extend(calls.iter().map(|one| call(&one.job_id, one.occurrence)));
         let log = self.inner.audit_log(&AuditFilter::default(), &all).await;
         for entry in log.unwrap().0 {
