@@ -199,6 +199,10 @@ impl SimulatedDatabase {
             Some(last) if kept => last.since,
             _ => now,
         };
+        let keeps_its_time = self.bug == Some(Bug::StoredAgainKeepsItsTime)
+            && versions.iter().any(|version| version.erased);
+        let first = versions.first().filter(|_| keeps_its_time);
+        let reported = first.map_or(since, |first| first.since);
         versions.push(Version {
             came_at: now,
             since,
@@ -221,7 +225,7 @@ impl SimulatedDatabase {
                 tenant_id: tenant.clone(),
                 preference: preference.unwrap_or_default(),
                 updated_at: Some(stored_at.unwrap_or(now)),
-                schedule_since: (self.kind == Kind::Reference).then_some(since),
+                schedule_since: (self.kind == Kind::Reference).then_some(reported),
                 organization,
             },
             came_at: now,

@@ -55,10 +55,12 @@ pub enum Bug {
     ErasedRunsAreRemembered,
     /// Tenants who were erased and stored again are not shown.
     ErasedStayAway,
+    /// What a tenant has chosen who was erased and stored again counts from before the erasure on.
+    StoredAgainKeepsItsTime,
 }
 
 impl Bug {
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::ProgressWithoutBatches,
         Self::ProgressAhead,
         Self::ErrorsReadAsEmpty,
@@ -85,6 +87,7 @@ impl Bug {
         Self::ErasedRunsRunAgain,
         Self::ErasedRunsAreRemembered,
         Self::ErasedStayAway,
+        Self::StoredAgainKeepsItsTime,
     ];
 }
 

@@ -121,6 +121,8 @@ impl World {
             }
             30 => self.old_backfill(index, tenant).await,
             31 if self.random.bool() => self.erase(&tenant),
+            // While no agent runs.
+            _ if self.agents.is_empty() && self.random.u8(..10) == 0 => self.erase(&tenant),
             _ => {}
         }
     }
