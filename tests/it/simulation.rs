@@ -1,8 +1,8 @@
 //! Deterministic simulation: the real schedulers and the real processor on a virtual clock, with a store and a Config
-//! Database that fail as a seed says, users who edit, operators who act, and work that goes on elsewhere. Results from before are
-//! removed as they grow old, and tenants are erased, to stay away or to be stored again. Days pass in a fraction of a second.
-//! Afterwards every run is compared with what the users had chosen: each occurrence that was due has run once or is accounted for,
-//! and nothing else has run. What was to be kept is there, and nothing of tenants who were erased.
+//! Database that fail as a seed says, users who edit, operators who act, and work that goes on elsewhere. Results from before
+//! are removed as they grow old, and tenants are erased, to stay away or to be stored again. Days pass in a fraction of a
+//! second. Afterwards every run is compared with what the users had chosen: each occurrence that was due has run once or is
+//! accounted for, and nothing else has run. What was to be kept is there, and nothing of tenants who were erased.
 //!
 //! ```text
 //! SEED=17 cargo test -p punctual-tests --test it simulation::replay -- --nocapture
