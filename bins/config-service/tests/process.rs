@@ -374,7 +374,7 @@ fn systemd_is_notified_of_start_watchdog_and_stop() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
-    let timeout = Some(Duration::from_secs(60));
+    let timeout = Some(Duration::from_mins(1));
     socket.set_read_timeout(timeout).unwrap();
     let mut command = command(folder.path(), &[]);
     command

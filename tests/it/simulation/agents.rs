@@ -1,7 +1,7 @@
 //! Agents: each a scheduler, a worker and what it keeps on disk, wired as the agent's process wires them.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     ops::Range,
     path::Path,
     sync::{Arc, Mutex},
@@ -105,6 +105,18 @@ impl Retention for TrustsTheClock {
 
     async fn removed_to(&self, job_id: &JobId) -> Result<Option<NaiveDate>, StoreError> {
         self.retention.removed_to(job_id).await
+    }
+
+    async fn remember(&self, jobs: &RetentionPolicy) -> Result<(), StoreError> {
+        self.retention.remember(jobs).await
+    }
+
+    async fn remembered(&self) -> Result<RetentionPolicy, StoreError> {
+        self.retention.remembered().await
+    }
+
+    async fn jobs(&self) -> Result<Vec<JobId>, StoreError> {
+        self.retention.jobs().await
     }
 
     async fn begins_at(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
@@ -466,11 +478,11 @@ impl ConfigDatabase for InOrder {
         self.inner.erased(feature).await
     }
 
-    async fn forget(&self, tenant: &TenantId) -> Result<(), ConfigDatabaseError> {
+    async fn forget(&self, tenants: &BTreeSet<TenantId>) -> Result<(), ConfigDatabaseError> {
         // It writes the files that the feeds write: after the turns of both agents' features.
         let place = 2 * self.number as u64;
         tokio::time::sleep(Duration::from_millis(6 + place)).await;
-        let forgotten = self.inner.forget(tenant).await;
+        let forgotten = self.inner.forget(tenants).await;
         tokio::time::sleep(Duration::from_millis(1)).await;
         forgotten
     }

@@ -185,6 +185,20 @@ impl Retention for FaultyStore {
         self.result(self.inner.removed_to(job_id).await, fails)
     }
 
+    async fn remember(&self, jobs: &RetentionPolicy) -> Result<(), StoreError> {
+        let (fails, _) = self.fails("remember");
+        self.result(self.inner.remember(jobs).await, fails)
+    }
+
+    async fn remembered(&self) -> Result<RetentionPolicy, StoreError> {
+        let (fails, _) = self.fails("remembered");
+        self.result(self.inner.remembered().await, fails)
+    }
+
+    async fn jobs(&self) -> Result<Vec<JobId>, StoreError> {
+        self.inner.jobs().await
+    }
+
     async fn begins_at(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
         let (fails, _) = self.fails("begins at");
         self.result(self.inner.begins_at().await, fails)
@@ -203,6 +217,31 @@ impl TenantRecords for FaultyStore {
         tenant_id: &TenantId,
         now: DateTime<Utc>,
     ) -> Result<ErasedRecords, StoreError> {
+        let erasure = self.inner.erase(tenant_id, now);
+        self.erased_by(tenant_id, erasure).await
+    }
+
+    async fn erase_once(
+        &self,
+        tenant_id: &TenantId,
+        erased_at: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<ErasedRecords, StoreError> {
+        let erasure = self.inner.erase_once(tenant_id, erased_at, now);
+        self.erased_by(tenant_id, erasure).await
+    }
+
+    async fn export(&self, tenant_id: &TenantId) -> Result<TenantExport, StoreError> {
+        self.inner.export(tenant_id).await
+    }
+}
+
+impl FaultyStore {
+    async fn erased_by(
+        &self,
+        tenant_id: &TenantId,
+        erasure: impl Future<Output = Result<ErasedRecords, StoreError>> + Send,
+    ) -> Result<ErasedRecords, StoreError> {
         let (fails, after) = self.fails(("erase", tenant_id));
         if fails && !after {
             return Err(StoreError::unavailable("simulated"));
@@ -210,7 +249,7 @@ impl TenantRecords for FaultyStore {
         if self.bug == Some(Bug::ErasuresAreLost) {
             return Ok(ErasedRecords::default());
         }
-        let erased = self.inner.erase(tenant_id, now).await?;
+        let erased = erasure.await?;
         if self.bug == Some(Bug::ErasedRunsRunAgain) {
             self.inner.forget_erased_runs();
         }
@@ -218,9 +257,5 @@ impl TenantRecords for FaultyStore {
         // A chunk without the tenant may be over, or wait for nothing any more.
         self.wake();
         self.result(Ok(erased), fails)
-    }
-
-    async fn export(&self, tenant_id: &TenantId) -> Result<TenantExport, StoreError> {
-        self.inner.export(tenant_id).await
     }
 }
