@@ -15,7 +15,12 @@ use axum::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{agent::Agent, project::Project, smtp::SmtpServer};
+use crate::{
+    agent::Agent,
+    common::{daily, serve},
+    project::Project,
+    smtp::SmtpServer,
+};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 /// A finding is reported once it has lasted for a minute.
@@ -35,10 +40,7 @@ impl Inbox {
                 },
             )
             .with_state(self.clone());
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/hook", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        url
+        format!("{}/hook", serve(router).await)
     }
 
     /// What came, each checked as a receiver does.
@@ -199,8 +201,7 @@ async fn fail_a_run(agent: &Agent) {
 }
 
 fn importing(project: &Project, command: &mut Command) {
-    let daily = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"});
-    let preferences = project.preferences([("ann".to_owned(), daily)].into_iter());
+    let preferences = project.preferences([("ann".to_owned(), daily())].into_iter());
     command.args(["run", "--import"]).arg(preferences);
 }
 

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     agent::{Agent, repository},
+    common::{FAR_FROM_NOW, serve},
     project::Project,
 };
 
@@ -46,13 +47,10 @@ fn clean(place: &str, text: &[u8]) {
 // The test waits for commands while the endpoint answers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_key_is_found_anywhere_whatever_goes_wrong() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let router = Router::new().fallback(throw_back);
-    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let url = serve(Router::new().fallback(throw_back)).await;
 
     let project = Project::new(json!({}), json!({}));
-    let schedule = json!({"frequency": "daily", "preferred_time": "03:00"});
+    let schedule = json!({"frequency": "daily", "preferred_time": *FAR_FROM_NOW});
     let fixed = |name: &str, purpose: &str, source: Value| {
         json!({"job_id": name, "type": "individual_batch", "purpose_id": purpose, "schedule": schedule,
             "source": source, "retry_limit": 1,

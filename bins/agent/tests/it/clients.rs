@@ -21,6 +21,7 @@ use standardwebhooks::Webhook;
 
 use crate::{
     agent::{Agent, TEST_TIMEOUT, repository},
+    common::{daily, daily_with, serve},
     failures::{completed, names, trigger},
     project::Project,
 };
@@ -110,11 +111,7 @@ async fn take(State(completions): State<Completions>, uri: Uri, body: Bytes) -> 
 
 impl Completions {
     async fn serve(&self) -> String {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let router = Router::new().fallback(take).with_state(self.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        url
+        serve(Router::new().fallback(take).with_state(self.clone())).await
     }
 
     /// What was taken, once something has been completed at this path.
@@ -138,10 +135,9 @@ async fn completes_the_items_of_an_agent(worker: &Worker) {
     let purpose = json!({"handler": "webhook", "url": worker.url, "secret_env": "WORKER_SECRET",
         "allow_private_addresses": true});
     let project = Project::new(purpose, json!({}));
-    let preference = |overrides: Value| json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00", "template_overrides": overrides});
     let good = names("good", 20);
-    let with_subject = |name: &String| (name.clone(), preference(json!({"subject": "News"})));
-    let bad = ("bad".to_owned(), preference(json!({})));
+    let with_subject = |name: &String| (name.clone(), daily_with(&json!({"subject": "News"})));
+    let bad = ("bad".to_owned(), daily());
     let preferences = project.preferences(good.iter().map(with_subject).chain([bad]));
     let mut command = project.command();
     command

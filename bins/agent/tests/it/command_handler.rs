@@ -1,11 +1,12 @@
 //! The handler `command`: a program that the agent runs for each item, from its exit code to what an operator sees.
 
-use std::{collections::HashMap, fs, os::unix::fs::PermissionsExt, time::Duration};
+use std::{collections::HashMap, fs, os::unix::fs::PermissionsExt};
 
 use serde_json::{Value, json};
 
 use crate::{
-    agent::{Agent, TEST_TIMEOUT},
+    agent::Agent,
+    common::{daily_with, until},
     control::stdout_of,
     failures::{completed, trigger},
     project::Project,
@@ -54,8 +55,7 @@ fn start(project: &Project, more: &[&str]) -> Agent {
 
 /// An agent that knows these tenants.
 async fn start_with(project: &Project, tenants: &[&str]) -> Agent {
-    let preference = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00",
-        "template_overrides": {"tone": "dry"}});
+    let preference = daily_with(&json!({"tone": "dry"}));
     let tenants = tenants.iter();
     let all = tenants.len();
     let preferences =
@@ -71,17 +71,6 @@ async fn start_with(project: &Project, tenants: &[&str]) -> Agent {
 fn lines(project: &Project, name: &str) -> Vec<String> {
     let text = fs::read_to_string(project.path().join(name)).unwrap_or_default();
     text.lines().map(str::to_owned).collect()
-}
-
-/// Waits until something holds, within the time of a test.
-async fn until(holds: impl Fn() -> bool) {
-    let waiting = async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let waited = tokio::time::timeout(TEST_TIMEOUT, waiting).await;
-    waited.expect("it does not come");
 }
 
 /// Whether a process exists and is not a zombie, which only waits for its parent.

@@ -8,6 +8,8 @@ use std::{
 
 use axum::{Router, http::HeaderMap, routing::post};
 
+use crate::common::serve;
+
 #[derive(Clone, Default)]
 pub struct Counting {
     calls: Arc<Mutex<HashMap<String, u32>>>,
@@ -16,8 +18,6 @@ pub struct Counting {
 impl Counting {
     /// Starts it; returns its URL.
     pub async fn serve(&self, takes: Duration) -> String {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let calls = Arc::clone(&self.calls);
         let answer = async move |headers: HeaderMap| {
             let key = headers["idempotency-key"].to_str().unwrap().to_owned();
@@ -25,9 +25,7 @@ impl Counting {
             tokio::time::sleep(takes).await;
             "done"
         };
-        let router = Router::new().route("/", post(answer));
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        format!("http://{address}/")
+        serve(Router::new().route("/", post(answer))).await + "/"
     }
 
     /// Occurrences it was called for, and calls above one for each.

@@ -15,7 +15,11 @@ use axum::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{agent::Agent, project::Project};
+use crate::{
+    agent::Agent,
+    common::{daily, serve, until_beside},
+    project::Project,
+};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -45,13 +49,11 @@ async fn receive(
 #[tokio::test]
 async fn results_arrive_in_a_file_and_at_urls_also_after_failures() {
     let inbox = Inbox::default();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
     let router = Router::new()
         .route("/each", post(receive))
         .route("/batch", post(receive))
         .with_state(inbox.clone());
-    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let url = serve(router).await;
 
     let to = |path: &str, per: &str| {
         json!({"url": format!("{url}/{path}"), "per": per, "secret_env": "RESULTS_SECRET",
@@ -61,8 +63,7 @@ async fn results_arrive_in_a_file_and_at_urls_also_after_failures() {
         "deliver": [{"file": "../out/results.ndjson"}, to("each", "item"), to("batch", "batch")]});
     let project = Project::new(json!({"handler": "template", "template": "t.j2"}), job);
     project.write("templates/t.j2", "Good morning, {{ item.tenant_id }}");
-    let daily = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"});
-    let preferences = project.preferences((0..700).map(|n| (format!("t{n:03}"), daily.clone())));
+    let preferences = project.preferences((0..700).map(|n| (format!("t{n:03}"), daily())));
     let mut command = project.command();
     command
         .env("RESULTS_SECRET", SECRET)
@@ -89,15 +90,7 @@ async fn results_arrive_in_a_file_and_at_urls_also_after_failures() {
                 .iter()
                 .any(|(path, _, body)| path == "/batch" && last(body))
     };
-    let began = std::time::Instant::now();
-    while !done(&inbox) {
-        assert!(
-            began.elapsed() < crate::agent::TEST_TIMEOUT,
-            "{}",
-            agent.log().join("\n")
-        );
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    until_beside(&agent, || done(&inbox)).await;
 
     let text = std::fs::read_to_string(project.path().join("out/results.ndjson")).unwrap();
     let lines: Vec<Value> = text

@@ -10,7 +10,12 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use crate::{agent::Agent, control::stdout_of, project::Project};
+use crate::{
+    agent::Agent,
+    common::{daily, serve, until_beside},
+    control::stdout_of,
+    project::Project,
+};
 
 /// A shop that knows of one busy user, and what it was asked.
 #[derive(Clone, Default)]
@@ -35,11 +40,8 @@ async fn activity(
 
 async fn shop() -> (Shop, String) {
     let shop = Shop::default();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
     let router = Router::new().fallback(activity).with_state(shop.clone());
-    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    (shop, url)
+    (shop, serve(router).await)
 }
 
 /// Runs the job now, and returns its batch when it is over.
@@ -70,8 +72,7 @@ async fn users_get_their_own_news_since_the_last_digest_or_none() {
             "templates/t.j2",
             "{{ data | join(', ') }} since {% if previous %}{{ previous.occurrence }}{% else %}the beginning{% endif %}",
         );
-        let daily = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"});
-        let tenants = ["busy", "quiet"].map(|tenant| (tenant.to_owned(), daily.clone()));
+        let tenants = ["busy", "quiet"].map(|tenant| (tenant.to_owned(), daily()));
         let preferences = project.preferences(tenants.into_iter());
         let mut command = project.command();
         command.args(["run", "--import"]).arg(preferences);
@@ -138,12 +139,7 @@ async fn users_get_their_own_news_since_the_last_digest_or_none() {
             let line = |line: &str| serde_json::from_str::<Value>(line).unwrap();
             lines.lines().map(line).collect::<Vec<_>>()
         };
-        let began = std::time::Instant::now();
-        while delivered().len() < 2 {
-            let log = agent.log().join("\n");
-            assert!(began.elapsed() < crate::agent::TEST_TIMEOUT, "{log}");
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
+        until_beside(&agent, || delivered().len() >= 2).await;
         let delivered = delivered();
         assert!(delivered.iter().all(|line| line["tenant_id"] == "busy"));
     }
@@ -151,19 +147,13 @@ async fn users_get_their_own_news_since_the_last_digest_or_none() {
 
 #[tokio::test]
 async fn a_shop_that_knows_no_user_is_a_failure_of_data() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!(
-        "http://{}/users/{{tenant_id}}",
-        listener.local_addr().unwrap()
-    );
     let router = Router::new().fallback(async || (StatusCode::NOT_FOUND, "who?"));
-    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let url = serve(router).await + "/users/{tenant_id}";
     let job = json!({"default_preferences": {"frequency": "daily"},
         "data": {"url": url, "allow_private_addresses": true}});
     let project = Project::new(json!({"handler": "template", "template": "t.j2"}), job);
     project.write("templates/t.j2", "{{ data }}");
-    let daily = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"});
-    let preferences = project.preferences([("ann".to_owned(), daily)].into_iter());
+    let preferences = project.preferences([("ann".to_owned(), daily())].into_iter());
     let mut command = project.command();
     command.args(["run", "--import"]).arg(preferences);
     let agent = Agent::start(command);

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::{
     agent::{Agent, TEST_TIMEOUT, at_time, command},
+    common::{serve, until_beside},
     project::Project,
 };
 
@@ -238,10 +239,8 @@ async fn errors_of_the_framework_are_problems_too() {
 #[tokio::test]
 async fn what_an_endpoint_answers_is_shown_and_never_acted_upon() {
     let answer = "\x1b[2J\x1b]0;owned\x07\x1b[31mPWNED\x1b[0m\r\n2026-11-25T00:00:00Z  INFO forged log line\u{202e}";
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
     let router = Router::new().route("/", post(async move || (StatusCode::BAD_REQUEST, answer)));
-    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let url = serve(router).await;
     let purpose = json!({"handler": "webhook", "url": url, "allow_private_addresses": true});
     let project = Project::new(purpose, json!({}));
     let daily = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"});
@@ -410,10 +409,7 @@ async fn every_file_is_its_users_alone() {
         .until("/api/v1/jobs/posts", |job| job["tenants"] == 1)
         .await;
     triggered(&agent, "posts").await;
-    let began = Instant::now();
-    while !var.join("out/results.ndjson").exists() && began.elapsed() < TEST_TIMEOUT {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    until_beside(&agent, || var.join("out/results.ndjson").exists()).await;
     let mut found = vec![];
     modes(&var, &mut found);
     assert!(found.len() >= 8, "{found:?}");

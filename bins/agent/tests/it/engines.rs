@@ -3,13 +3,13 @@
 use std::{
     net::TcpStream,
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
 };
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
-    agent::{Agent, TEST_TIMEOUT, repository},
+    agent::{Agent, repository},
+    common::{daily, until},
     project::Project,
 };
 
@@ -53,15 +53,6 @@ pub async fn until_it_listens(port: u16) {
     until(|| TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
 }
 
-/// Waits until something holds, within the time of a test.
-pub async fn until(holds: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !holds() {
-        assert!(began.elapsed() < TEST_TIMEOUT, "it does not come");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
 /// The number of lines of a file that a worker writes.
 #[cfg(feature = "nats")]
 pub fn lines(file: &std::path::Path) -> usize {
@@ -77,11 +68,8 @@ pub fn printed(command: &mut Command) -> String {
 
 /// An agent that knows these tenants.
 pub async fn start_with(project: &Project, tenants: &[String]) -> Agent {
-    let preference = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"});
     let all = tenants.len();
-    let tenants = tenants
-        .iter()
-        .map(|tenant| (tenant.clone(), preference.clone()));
+    let tenants = tenants.iter().map(|tenant| (tenant.clone(), daily()));
     let preferences = project.preferences(tenants);
     let mut command = project.command();
     command.args(["run", "--import"]).arg(preferences);

@@ -3,7 +3,7 @@
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
-use crate::{agent::Agent, preview::Hook, project::Project};
+use crate::{agent::Agent, common::daily, preview::Hook, project::Project};
 
 const EXPORT: &str = "/api/v1/tenants/ann/export";
 
@@ -45,8 +45,7 @@ async fn bob_has_run(agent: &Agent) {
 }
 
 fn preferences(project: &Project) -> std::path::PathBuf {
-    let daily = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"});
-    let tenants = ["ann", "bob"].map(|tenant| (tenant.to_owned(), daily.clone()));
+    let tenants = ["ann", "bob"].map(|tenant| (tenant.to_owned(), daily()));
     project.preferences(tenants.into_iter())
 }
 

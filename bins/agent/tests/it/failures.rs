@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 
 use crate::{
     agent::{Agent, at_time},
+    common::serve,
     control::stdout_of,
     project::Project,
 };
@@ -34,8 +35,6 @@ pub struct Endpoint {
 
 impl Endpoint {
     async fn serve(&self) -> String {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let answer = async |State(endpoint): State<Self>, headers: HeaderMap| {
             tokio::time::sleep(endpoint.takes).await;
             let key = headers["idempotency-key"].to_str().unwrap().to_owned();
@@ -50,8 +49,7 @@ impl Endpoint {
         let router = Router::new()
             .route("/", post(answer))
             .with_state(self.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        format!("http://{address}/")
+        serve(router).await + "/"
     }
 }
 

@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::{
-    agent::{Agent, TEST_TIMEOUT, free_port},
+    agent::{Agent, TEST_TIMEOUT},
+    common::{daily, free_port, serve},
     postgres::database,
     project::Project,
     soak::number,
@@ -60,17 +61,13 @@ impl Worker {
 
     /// Starts it; returns its URL.
     async fn serve(&self) -> String {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let worker = self.clone();
         let answer = async move |headers: HeaderMap| {
             let header = |name: &str| headers[name].to_str().unwrap().to_owned();
             worker.take_on(header("idempotency-key"), header("punctual-completion-url"));
             StatusCode::ACCEPTED
         };
-        let router = Router::new().route("/", post(answer));
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        format!("http://{address}/")
+        serve(Router::new().route("/", post(answer))).await + "/"
     }
 
     fn take_on(&self, key: String, url: String) {
@@ -152,8 +149,7 @@ async fn killed_while_items_wait(store: &str, store_url: Option<String>) {
         "completes_within": "30s"});
     let job = json!({"default_preferences": {"frequency": "daily"}, "retry_limit": 20});
     let project = Project::new(purpose, job);
-    let daily = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"});
-    let tenant = |n| (format!("t{n:06}"), daily.clone());
+    let tenant = |n| (format!("t{n:06}"), daily());
     let preferences = project.preferences((0..occurrences).map(tenant));
     let address = format!("127.0.0.1:{}", free_port());
     let start = |import: bool| {

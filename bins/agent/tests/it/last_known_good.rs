@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use crate::agent::{Agent, at_time, command};
+use crate::{
+    agent::{Agent, at_time, command},
+    common::serve,
+};
 
 /// A Config Database outside the agent, with three tenants who are due at 09:00.
 async fn config_database(
@@ -137,11 +140,7 @@ async fn foreign() -> String {
         };
         ([("content-type", "application/json")], body)
     };
-    let router = axum::Router::new().fallback(answer);
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    url
+    serve(axum::Router::new().fallback(answer)).await
 }
 
 #[cfg_attr(

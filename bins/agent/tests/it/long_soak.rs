@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    agent::{Agent, TEST_TIMEOUT, free_port, repository},
+    agent::{Agent, TEST_TIMEOUT, repository},
+    common::free_port,
     counting::Counting,
     postgres::{database, disconnect_all},
     project::Project,

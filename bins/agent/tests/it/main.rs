@@ -15,6 +15,7 @@ mod chat;
 mod clients;
 mod command_handler;
 mod command_line;
+mod common;
 mod control;
 mod counting;
 #[cfg(feature = "failpoints")]

@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeSet,
     io::Write,
-    net::TcpListener,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -12,7 +11,10 @@ use punctual_telemetry::METRICS;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
-use crate::agent::{Agent, TEST_TIMEOUT, at_time, command, repository, without_shop};
+use crate::{
+    agent::{Agent, TEST_TIMEOUT, at_time, command, repository, without_shop},
+    common::free_port,
+};
 
 const KEY: &str = "the-operators-key";
 
@@ -69,11 +71,7 @@ async fn prometheus_reads_the_agent_and_knows_every_metric_of_the_rules() {
             .arg(file("prometheus.yml")),
     );
 
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = free_port();
     let process = Command::new("prometheus")
         .arg(format!(
             "--config.file={}",

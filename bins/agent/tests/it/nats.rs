@@ -5,9 +5,10 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::{
-    agent::{Agent, free_port},
+    agent::Agent,
+    common::{free_port, until},
     engines::{
-        Process, each_tenant_has_its_outcome, installed, lines, printed, start_with, until,
+        Process, each_tenant_has_its_outcome, installed, lines, printed, start_with,
         until_it_listens, worker,
     },
     failures::{completed, names, trigger},

@@ -9,7 +9,10 @@ use std::{
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, redirect::Policy};
 use serde_json::{Value, json};
 
-use crate::agent::{Agent, command, free_port, repository, without_shop};
+use crate::{
+    agent::{Agent, command, repository, without_shop},
+    common::free_port,
+};
 
 const SECRET: &str = "canary-secret-of-the-client";
 const JOB: &str = "etsy_analysis";

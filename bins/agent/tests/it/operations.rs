@@ -7,6 +7,7 @@ use crate::project::Project;
 use crate::{
     agent::{Agent, at_time, command},
     browser::Browser,
+    common::serve,
     failures::{Endpoint, completed, names, start, trigger},
 };
 
@@ -489,11 +490,8 @@ async fn an_open_page_keeps_focus_and_selection_and_says_when_the_connection_is_
 )]
 #[tokio::test]
 async fn a_replica_that_is_gone_is_shown_with_what_it_holds() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
     // It takes calls and answers none.
-    let router = axum::Router::new().fallback(std::future::pending::<()>);
-    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let url = serve(axum::Router::new().fallback(std::future::pending::<()>)).await;
     let hook = json!({"handler": "webhook", "url": url, "timeout_ms": 600_000, "allow_private_addresses": true});
     let project = Project::new(hook, json!({"default_preferences": {"frequency": "daily"}}));
     let start = |instant: &str| {

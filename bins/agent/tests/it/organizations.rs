@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     agent::Agent,
+    common::FAR_FROM_NOW,
     control::{refuses, stdout_of},
     preview::Hook,
     project::Project,
@@ -41,7 +42,13 @@ async fn an_organizations_preference_runs_its_members_until_they_leave() {
     let purpose =
         json!({"handler": "webhook", "url": hook.serve().await, "allow_private_addresses": true});
     let project = Project::new(purpose, json!({}));
-    let own = json!({"preferred_time": "04:00", "template_overrides": {"tone": "dry"}});
+    let minutes = if FAR_FROM_NOW.ends_with(":00") {
+        "30"
+    } else {
+        "00"
+    };
+    let own_time = format!("{}:{minutes}", &FAR_FROM_NOW[..2]);
+    let own = json!({"preferred_time": own_time, "template_overrides": {"tone": "dry"}});
     let none = project.preferences(std::iter::empty());
     let url = project.serve(&none).await;
     let command = |words: &[&str]| -> Command {
@@ -54,7 +61,7 @@ async fn an_organizations_preference_runs_its_members_until_they_leave() {
         let profile = json!({"organization_id": "acme"});
         store(&url, &format!("tenants/{tenant}/configs/profile"), profile).await;
     }
-    let layer = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00",
+    let layer = json!({"enabled": true, "frequency": "daily", "preferred_time": *FAR_FROM_NOW,
         "template_overrides": {"tone": "warm", "length": 3}});
     let of_acme = "organizations/acme/configs/feature_preferences";
     store(&url, of_acme, json!({ "posts": layer })).await;
@@ -68,10 +75,10 @@ async fn an_organizations_preference_runs_its_members_until_they_leave() {
         .until("/api/v1/tenants/with/explain?job_id=posts", |explained| {
             explained["slot"]
                 .as_str()
-                .is_some_and(|slot| slot.contains("04:00"))
+                .is_some_and(|slot| slot.contains(&own_time))
         })
         .await;
-    for (tenant, time) in [("with", "04:00"), ("without", "03:00")] {
+    for (tenant, time) in [("with", &own_time), ("without", &*FAR_FROM_NOW)] {
         let explained = stdout_of(&agent, &explain(tenant));
         assert!(
             explained.contains("organization acme") && explained.contains(time),

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     agent::Agent,
+    common::{daily_with, serve},
     control::{ask, refuses, stdout_of},
     project::Project,
 };
@@ -18,16 +19,13 @@ pub struct Hook(Arc<Mutex<Vec<(HeaderMap, Value)>>>);
 
 impl Hook {
     pub async fn serve(&self) -> String {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/?token=canary", listener.local_addr().unwrap());
         let answer = async |State(hook): State<Self>, headers: HeaderMap, body: Bytes| {
             let body = serde_json::from_slice(&body).unwrap();
             hook.0.lock().unwrap().push((headers, body));
             Json(json!({"taken": true}))
         };
         let router = Router::new().fallback(answer).with_state(self.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        url
+        serve(router).await + "/?token=canary"
     }
 
     pub fn calls(&self) -> Vec<(HeaderMap, Value)> {
@@ -38,8 +36,9 @@ impl Hook {
 /// An agent with Ann, who is on, and with one tenant who is off.
 async fn start(project: &Project) -> Agent {
     let preference = |enabled: bool| {
-        json!({"enabled": enabled, "frequency": "daily", "preferred_time": "03:00",
-            "template_overrides": {"tone": "dry"}})
+        let mut preference = daily_with(&json!({"tone": "dry"}));
+        preference["enabled"] = json!(enabled);
+        preference
     };
     let tenants = [("ann", true), ("off", false)];
     let tenants = tenants.map(|(tenant, enabled)| (tenant.to_owned(), preference(enabled)));

@@ -17,7 +17,7 @@ use axum::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{agent::Agent, project::Project};
+use crate::{agent::Agent, common::serve, project::Project};
 
 /// A model that writes on a busy machine, and leases that have to run out, take their time.
 const WITHIN: Duration = Duration::from_mins(5);
@@ -113,8 +113,6 @@ impl Provider {
     async fn serve(faults: Faults) -> (Self, String) {
         let provider = Self::default();
         provider.tables().faults = faults;
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/v1", listener.local_addr().unwrap());
         let router = Router::new()
             .route("/v1/chat/completions", post(single))
             .route("/v1/messages", post(single_message))
@@ -128,8 +126,7 @@ impl Provider {
             .route("/v1/messages/batches/{id}/cancel", post(cancel))
             .route("/v1/messages/batches/{id}/results", get(results))
             .with_state(provider.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        (provider, url)
+        (provider, serve(router).await + "/v1")
     }
 
     /// Begins a batch with these requests, by custom id, and works on it.

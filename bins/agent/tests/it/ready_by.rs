@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     agent::{Agent, at_time},
+    common::serve,
     project::Project,
 };
 
@@ -20,14 +21,6 @@ async fn answer(State(keys): State<Keys>, headers: HeaderMap, body: Bytes) -> Js
     let key = headers["idempotency-key"].to_str().unwrap().to_owned();
     keys.lock().unwrap().push(key);
     Json(json!({"tone": body["preference"]["template_overrides"]["tone"]}))
-}
-
-async fn serve(keys: &Keys) -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    let router = Router::new().fallback(answer).with_state(keys.clone());
-    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    url
 }
 
 fn of_tenant(keys: &Keys, tenant: &str) -> Vec<String> {
@@ -54,7 +47,7 @@ async fn store(agent: &Agent, tenant: &str, preference: Value) {
 #[tokio::test]
 async fn a_run_delivers_what_was_prepared_before_a_crash_and_an_edit_prepares_again() {
     let keys = Keys::default();
-    let url = serve(&keys).await;
+    let url = serve(Router::new().fallback(answer).with_state(keys.clone())).await;
     let webhook = json!({"handler": "webhook", "url": url, "allow_private_addresses": true});
     let project = Project::new(webhook, json!({"prepare_ahead": "1h"}));
     let tenants = ["kept", "edited", "off"];

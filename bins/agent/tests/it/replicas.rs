@@ -5,7 +5,9 @@ use std::{process::Command, time::Duration};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{agent::Agent, counting::Counting, postgres::database, project::Project};
+use crate::{
+    agent::Agent, common::daily, counting::Counting, postgres::database, project::Project,
+};
 
 /// A Config Database that outlives the agents, and a project whose items take `takes` at the endpoint.
 struct Bench {
@@ -22,8 +24,7 @@ impl Bench {
             "allow_private_addresses": true});
         let job = json!({"default_preferences": {"frequency": "daily"}});
         let project = Project::new(purpose, job);
-        let daily = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"});
-        let tenant = |n| (format!("t{n:04}"), daily.clone());
+        let tenant = |n| (format!("t{n:04}"), daily());
         let preferences = project.preferences((0..tenants).map(tenant));
         let config_url = project.serve(&preferences).await;
         Self {

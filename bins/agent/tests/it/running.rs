@@ -3,7 +3,10 @@
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
 
-use crate::agent::{Agent, TEST_TIMEOUT, command};
+use crate::{
+    agent::{Agent, TEST_TIMEOUT, command},
+    common::free_port,
+};
 
 #[tokio::test]
 async fn with_a_key_everything_but_health_and_version_needs_it_and_it_is_shown_nowhere() {
@@ -162,10 +165,7 @@ async fn bad_requests_get_a_problem_that_says_what_to_do() {
 #[tokio::test]
 async fn without_its_config_database_it_says_so_and_runs_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let free = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let free = format!("127.0.0.1:{}", free_port());
     let mut child = command(folder.path());
     child
         .env(
@@ -174,18 +174,10 @@ async fn without_its_config_database_it_says_so_and_runs_nothing() {
         )
         .env("BATCH_LOG_FORMAT", "json");
     let agent = Agent::start(child);
-    let url = format!("{}/health/ready", agent.api());
-    let http = Client::new();
-    let reason = loop {
-        let response = http.get(&url).send().await.unwrap();
-        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-        let ready: Value = response.json().await.unwrap();
-        let reasons = ready["reasons"].to_string();
-        if reasons.contains("Error connecting") {
-            break reasons;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    };
+    let fails = |ready: &Value| ready["reasons"].to_string().contains("Error connecting");
+    let ready = agent.until("/health/ready", fails).await;
+    assert_ne!(ready["status"], "ready");
+    let reason = ready["reasons"].to_string();
     assert!(
         reason.contains(&format!(
             "Error connecting to Config Database at http://{free}: "

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{agent::Agent, project::Project};
+use crate::{agent::Agent, common::FAR_FROM_NOW, project::Project};
 
 const TENANTS: usize = 60;
 
@@ -45,7 +45,7 @@ async fn two_agents_run_each_tenant_once_and_send_operators_to_the_other() {
         json!({"default_preferences": {"frequency": "daily"}}),
     );
     project.write("templates/hello.txt", "Hello {{ tenant_id }}");
-    let daily = json!({"enabled": true, "preferred_time": "03:00"});
+    let daily = json!({"enabled": true, "preferred_time": *FAR_FROM_NOW});
     let tenant = |n| (format!("t{n:03}"), daily.clone());
     let preferences = project.preferences((0..TENANTS).map(tenant));
     let url = project.serve(&preferences).await;

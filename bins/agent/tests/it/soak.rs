@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::{
     agent::{Agent, TEST_TIMEOUT},
+    common::daily,
     counting::Counting,
     postgres::{database, disconnect_all},
     project::Project,
@@ -28,8 +29,7 @@ async fn soak(store: &str, store_url: Option<String>) {
         purpose,
         json!({"default_preferences": {"frequency": "daily"}}),
     );
-    let daily = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"});
-    let tenant = |n| (format!("t{n:06}"), daily.clone());
+    let tenant = |n| (format!("t{n:06}"), daily());
     let preferences = project.preferences((0..occurrences).map(tenant));
     let start = |import: bool| {
         let preferences = import.then_some(preferences.as_path());
@@ -122,9 +122,7 @@ async fn a_server_that_goes_down_loses_nothing_that_was_acknowledged() {
         purpose,
         json!({"default_preferences": {"frequency": "daily"}}),
     );
-    let daily = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"});
-    let preferences =
-        project.preferences((0..occurrences).map(|n| (format!("t{n:06}"), daily.clone())));
+    let preferences = project.preferences((0..occurrences).map(|n| (format!("t{n:06}"), daily())));
     let url = database().await;
     let mut command = project.command();
     command

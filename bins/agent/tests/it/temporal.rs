@@ -5,10 +5,11 @@ use std::{path::Path, time::Duration};
 use serde_json::{Value, json};
 
 use crate::{
-    agent::{Agent, free_port},
+    agent::Agent,
+    common::{free_port, until},
     engines::{
-        Process, each_tenant_has_its_outcome, installed, printed, start_with, until,
-        until_it_listens, worker,
+        Process, each_tenant_has_its_outcome, installed, printed, start_with, until_it_listens,
+        worker,
     },
     failures::{names, trigger},
     project::Project,

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     agent::{Agent, TEST_TIMEOUT, command, repository},
+    common::{daily, daily_with},
     control::{ask, asking, refuses, stdout_of},
     project::Project,
 };
@@ -22,10 +23,8 @@ fn greetings() -> (Project, Command) {
     let purpose = json!({"handler": "template", "template": "word.j2"});
     let project = Project::new(purpose, json!({}));
     project.write("templates/word.j2", "{{ word }}");
-    let daily = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"});
-    let mut with_word = daily.clone();
-    with_word["template_overrides"] = json!({"word": "Moin"});
-    let tenants = [("good".to_owned(), with_word), ("bad".to_owned(), daily)];
+    let with_word = daily_with(&json!({"word": "Moin"}));
+    let tenants = [("good".to_owned(), with_word), ("bad".to_owned(), daily())];
     let preferences = project.preferences(tenants.into_iter());
     let mut command = project.command();
     command.args(["run", "--import"]).arg(preferences);

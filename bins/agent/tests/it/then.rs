@@ -14,7 +14,8 @@ use axum::{
 use serde_json::{Value, json};
 
 use crate::{
-    agent::{Agent, TEST_TIMEOUT},
+    agent::Agent,
+    common::{FAR_FROM_NOW, daily, serve, until_beside},
     control::stdout_of,
     failures::{completed, trigger},
     project::Project,
@@ -54,11 +55,7 @@ async fn answer(
 
 impl Endpoint {
     async fn serve(&self) -> String {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let router = Router::new().fallback(answer).with_state(self.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        url
+        serve(Router::new().fallback(answer).with_state(self.clone())).await
     }
 
     /// Its calls at a path for a tenant, as their keys and what the first purpose had written.
@@ -98,10 +95,6 @@ async fn start(project: &Project, preference: impl Fn(&str) -> Value) -> Agent {
         .until("/api/v1/jobs/posts", |job| job["tenants"] == 2)
         .await;
     agent
-}
-
-fn daily() -> Value {
-    json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"})
 }
 
 /// What the first purpose has made for a tenant.
@@ -331,7 +324,7 @@ async fn the_result_of_all_records_is_delivered_by_email() {
     project.write("batch/purposes.json", &purposes.to_string());
     let report = |email: &str| {
         let report = json!({"jobs": [{"job_id": "report", "type": "object_batch", "purpose_id": "write",
-            "schedule": {"frequency": "daily", "preferred_time": "03:00"},
+            "schedule": {"frequency": "daily", "preferred_time": *FAR_FROM_NOW},
             "source": {"ids": ["north", "south"]}, "deliver": [{"email": email}]}]});
         project.write("batch/batch_config.json", &report.to_string());
     };
@@ -359,12 +352,7 @@ async fn the_result_of_all_records_is_delivered_by_email() {
     let agent = Agent::start(command);
     let trigger = "/api/v1/jobs/report/trigger";
     agent.call(reqwest::Method::POST, trigger, &json!({})).await;
-    let began = std::time::Instant::now();
-    while server.taken().is_empty() {
-        let log = agent.log().join("\n");
-        assert!(began.elapsed() < TEST_TIMEOUT, "{log}");
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    until_beside(&agent, || !server.taken().is_empty()).await;
     let taken = server.taken();
     assert!(
         taken[0].contains("The report of 2 regions."),

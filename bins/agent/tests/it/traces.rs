@@ -21,7 +21,8 @@ use prost::Message;
 use serde_json::json;
 
 use crate::{
-    agent::{Agent, TEST_TIMEOUT},
+    agent::Agent,
+    common::{daily, serve, until_beside},
     project::Project,
 };
 
@@ -78,18 +79,15 @@ fn attribute(span: &Span, key: &str) -> String {
 #[tokio::test]
 async fn one_trace_leads_from_the_slot_to_the_endpoint() {
     let received = Received::default();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
     let router = Router::new()
         .route("/v1/traces", post(collect))
         .route("/hook", post(endpoint))
         .with_state(received.clone());
-    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let url = serve(router).await;
 
     let hook = json!({"handler": "webhook", "url": format!("{url}/hook"), "allow_private_addresses": true});
     let project = Project::new(hook, json!({"default_preferences": {"frequency": "daily"}}));
-    let daily = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"});
-    let preferences = project.preferences([("user1".to_owned(), daily)].into_iter());
+    let preferences = project.preferences([("user1".to_owned(), daily())].into_iter());
     let mut command = project.command();
     command
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", &url)
@@ -107,17 +105,13 @@ async fn one_trace_leads_from_the_slot_to_the_endpoint() {
             runs["runs"][0]["status"] == "succeeded"
         })
         .await;
-    let began = std::time::Instant::now();
     let named = |name: &str| {
         let spans = received.spans.lock().unwrap();
         let found = spans.iter().filter(|(_, span)| span.name == name);
         found.map(|(_, span)| span.clone()).collect::<Vec<_>>()
     };
-    while named("chunk").is_empty() || named("call").len() < 2 {
-        let log = agent.log().join("\n");
-        assert!(began.elapsed() < TEST_TIMEOUT, "{log}");
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    let all_came = || !named("chunk").is_empty() && named("call").len() >= 2;
+    until_beside(&agent, all_came).await;
     let log = agent.log().join("\n");
     assert!(agent.terminate().success());
 

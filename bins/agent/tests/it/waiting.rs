@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::{
     agent::{Agent, TEST_TIMEOUT},
+    common::{daily, serve},
     failures::{completed, trigger},
     project::Project,
 };
@@ -47,11 +48,7 @@ async fn answer(
 
 impl Endpoint {
     async fn serve(&self) -> String {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let router = Router::new().fallback(answer).with_state(self.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        url
+        serve(Router::new().fallback(answer).with_state(self.clone())).await
     }
 
     /// The path of the address that completes this attempt, once it has been made.
@@ -82,10 +79,7 @@ fn project(url: &str, options: &Value) -> Project {
 }
 
 async fn start(project: &Project, tenants: &[&str]) -> Agent {
-    let daily = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"});
-    let tenants = tenants
-        .iter()
-        .map(|tenant| ((*tenant).to_owned(), daily.clone()));
+    let tenants = tenants.iter().map(|tenant| ((*tenant).to_owned(), daily()));
     let preferences = project.preferences(tenants.clone());
     let mut command = project.command();
     command.args(["run", "--import"]).arg(preferences);
