@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     agent::{Agent, at_time},
-    common::serve,
+    common::{serve, until_beside},
     project::Project,
 };
 
@@ -70,12 +70,20 @@ async fn a_run_delivers_what_was_prepared_before_a_crash_and_an_edit_prepares_ag
     }
     agent.kill();
 
-    let mut command = project.command();
-    command.arg("run");
-    at_time(&mut command, "2026-03-02 08:59:30");
-    let agent = Agent::start(command);
+    let start = |time: &str| {
+        let mut command = project.command();
+        command.arg("run");
+        at_time(&mut command, &format!("2026-03-02 {time}"));
+        Agent::start(command)
+    };
+    let agent = start("08:59:20");
     store(&agent, "edited", preference(true, "warm")).await;
     store(&agent, "off", preference(false, "dry")).await;
+    until_beside(&agent, || of_tenant(&keys, "edited").len() == 2).await;
+    // What it has begun to prepare is kept.
+    assert!(agent.terminate().success());
+
+    let agent = start("08:59:57");
     for (tenant, tone) in [("kept", "dry"), ("edited", "warm")] {
         let path = format!("/api/v1/tenants/{tenant}/runs");
         let runs = agent
@@ -86,7 +94,7 @@ async fn a_run_delivers_what_was_prepared_before_a_crash_and_an_edit_prepares_ag
         let output = json!({"status": 200, "body": {"tone": tone}});
         assert_eq!(run["result"], output, "{tenant}");
         let started_at = run["started_at"].as_str().unwrap();
-        assert!(started_at.starts_with("2026-03-02T09:00:0"), "{started_at}");
+        assert!(started_at.starts_with("2026-03-02T09:00:"), "{started_at}");
     }
     let runs = agent.get("/api/v1/tenants/off/runs").await;
     assert_eq!(runs["runs"], json!([]));

@@ -5,6 +5,7 @@ use std::{
     process::Command,
 };
 
+use chrono::{DateTime, Utc};
 use punctual_domain::FenceMark;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -52,9 +53,9 @@ impl Bench {
         command
     }
 
-    /// Runs an agent until it has planned, shortly before nine.
+    /// Runs an agent until it has planned, a while before nine.
     async fn start(&self) -> Agent {
-        let agent = Agent::start(self.run("08:59:40"));
+        let agent = Agent::start(self.run("08:50:00"));
         let ready = |answer: &Value| answer["status"] == "ready";
         agent.until("/health/ready", ready).await;
         agent
@@ -71,11 +72,12 @@ impl Bench {
         *marks.last().unwrap()
     }
 
-    /// Waits until all have run at nine and the agent has made a mark since, and kills it.
-    async fn run_at_nine_and_die(&self, agent: Agent) {
+    /// Starts an agent right before nine, which has planned before, and kills it when all have run and it has made a mark after nine.
+    async fn run_at_nine_and_die(&self) {
+        let agent = Agent::start(self.run("08:59:58"));
         agent.until("/api/v1/batches", is_over).await;
-        let before = self.remembered().number;
-        let marked = |_: &Value| self.remembered().number > before;
+        let nine: DateTime<Utc> = "2026-03-02T09:00:00Z".parse().unwrap();
+        let marked = |_: &Value| self.remembered().at >= nine;
         agent.until("/health/ready", marked).await;
         agent.kill();
     }
@@ -93,13 +95,14 @@ impl Bench {
         let bench = Self::new(None);
         let agent = bench.start().await;
         let copy = bench.file("copy.db");
-        let mut backup = bench.command("08:59:50");
+        let mut backup = bench.command("08:51:00");
         backup.args(["backup", "--to"]).arg(&copy);
         let done = backup.output().unwrap();
         assert!(done.status.success(), "{done:?}");
         let refused = backup.output().unwrap();
         assert_eq!(refused.status.code(), Some(2), "{refused:?}");
-        bench.run_at_nine_and_die(agent).await;
+        agent.kill();
+        bench.run_at_nine_and_die().await;
         bench.restore(&copy);
         bench
     }
@@ -224,8 +227,7 @@ async fn a_restored_database_is_held_for_agents_that_know_nothing_of_it_too() {
     assert!(bench.start().await.terminate().success());
     // A copy as pg_dump and psql make it.
     let copy = postgres::copy_of(&url).await;
-    let agent = bench.start().await;
-    bench.run_at_nine_and_die(agent).await;
+    bench.run_at_nine_and_die().await;
 
     bench.store_url = Some(copy);
     let agent = Agent::start(bench.run("09:10:00"));
