@@ -30,7 +30,8 @@ fn found_in(folder: &Path, names: &[&str]) -> Vec<String> {
             found.extend(found_in(&path, &[""]));
             continue;
         }
-        let bytes = std::fs::read(&path).unwrap();
+        // The agent writes files anew beside the old ones: this one may have gone meanwhile.
+        let bytes = std::fs::read(&path).unwrap_or_default();
         let mut parts = bytes.windows(CANARY.len());
         if parts.any(|part| part == CANARY.as_bytes()) {
             found.push(path.display().to_string());

@@ -94,6 +94,9 @@ async fn an_agent_that_was_killed_before_the_erasure_makes_it_up_when_it_starts(
     let agent = start();
     agent.until(EXPORT, is_empty).await;
     bob_has_run(&agent).await;
+    // It forgets in the folder after it has erased in the store, and says then that it has.
+    agent.until_logged("as the Config Database has").await;
+    assert!(agent.terminate().success());
     let known = project.path().join("known");
     for entry in std::fs::read_dir(known).unwrap() {
         let text = std::fs::read(entry.unwrap().path()).unwrap();

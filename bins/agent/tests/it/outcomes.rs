@@ -58,7 +58,9 @@ async fn what_was_skipped_is_backfilled_and_nothing_twice() {
     let path = format!("/api/v1/batches/{batch}");
     let some = |batch: &Value| batch["progress"]["succeeded"].as_u64() > Some(2);
     agent.until(&path, some).await;
-    stdout_of(&agent, &["cancel", &batch, "--yes"]);
+    agent
+        .call(Method::POST, &format!("{path}/cancel"), &json!({}))
+        .await;
     let ended = completed(&agent, &batch).await;
     let ran = ended["progress"]["succeeded"].as_u64().unwrap();
     let preview = stdout_of(&agent, &[&YESTERDAY[..], &["--preview"]].concat());
