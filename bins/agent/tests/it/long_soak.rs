@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use punctual_config_database::{Server, ServerSettings};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
@@ -202,7 +202,9 @@ impl World {
     }
 
     fn preference(&mut self) -> Value {
-        json!({"enabled": true, "frequency": "monthly", "day_of_month": 1, "preferred_time": "03:00",
+        // In a fortnight: what runs was triggered.
+        let day = (Utc::now() + TimeDelta::days(14)).day();
+        json!({"enabled": true, "frequency": "monthly", "preferred_day": day, "preferred_time": "03:00",
             "template_overrides": {"tone": format!("tone {}", self.random.u32(..1_000))}})
     }
 
@@ -325,7 +327,7 @@ impl World {
     }
 }
 
-/// What is over, and what it has come to.
+/// What batches that are over have come to.
 #[derive(Debug)]
 struct Sums {
     /// Runs that are over.
@@ -337,21 +339,38 @@ struct Sums {
 }
 
 impl World {
-    /// Waits until all runs are over, and sums them up.
-    async fn sums(&self) -> Sums {
+    /// Waits until all runs are over. Returns their batches.
+    async fn over(&self) -> Vec<Value> {
         let agent = self.agent();
         let began = Instant::now();
-        let batches = loop {
+        loop {
             let batches = agent.all("/api/v1/batches", "batches").await;
             if batches.iter().all(|batch| batch["status"] == "completed") {
-                break batches;
+                return batches;
             }
             assert!(
                 began.elapsed() < Duration::from_mins(5),
                 "runs are not over"
             );
             tokio::time::sleep(Duration::from_millis(200)).await;
-        };
+        }
+    }
+
+    /// All batches when they are over, with what the endpoint was called for by then for tenants who are not erased, and with the
+    /// calls above one for each.
+    async fn over_and_counted(&self) -> (Vec<Value>, usize, u32) {
+        loop {
+            let batches = self.over().await;
+            let stays = |key: &str| !key.contains(PASSING);
+            let (called_for, more) = self.endpoint.counts_of(stays);
+            // A minute that has begun meanwhile has a batch of its own.
+            if self.over().await.len() == batches.len() {
+                return (batches, called_for, more);
+            }
+        }
+    }
+
+    fn sums(&self, batches: &[Value]) -> Sums {
         let ids: BTreeSet<&str> = batches
             .iter()
             .filter_map(|batch| batch["batch_id"].as_str())
@@ -366,7 +385,7 @@ impl World {
             skipped: 0,
         };
         let mut minutes = BTreeSet::new();
-        for batch in &batches {
+        for batch in batches {
             let progress = &batch["progress"];
             let number = |name: &str| progress[name].as_u64().unwrap();
             sums.runs += number("total");
@@ -395,10 +414,10 @@ impl World {
 
 impl World {
     /// Looks at every manual run: all tenants who are not erased have a result each. Returns how many they are, with the runs of records.
-    async fn lasting_runs(&self) -> usize {
+    async fn lasting_runs(&self, batches: &[Value]) -> usize {
         let agent = self.agent();
         let mut runs = 0;
-        for batch in agent.all("/api/v1/batches", "batches").await {
+        for batch in batches {
             let path = format!(
                 "/api/v1/batches/{}/results",
                 batch["batch_id"].as_str().unwrap()
@@ -496,29 +515,32 @@ fn bytes(folder: &Path) -> u64 {
 
 async fn soak(store: &str, store_url: Option<String>) {
     let minutes = number("SOAK_MINUTES", 0);
-    let length = match minutes {
-        0 => Duration::from_secs(40),
-        minutes => Duration::from_mins(minutes as u64),
+    // How long, and how much of it processes die. Nothing is learned of memory in less than minutes.
+    let (length, deadly) = match minutes {
+        0 => (Duration::from_secs(24), Duration::from_secs(20)),
+        minutes => {
+            let length = Duration::from_mins(minutes as u64);
+            (length, length / 2)
+        }
     };
     let began = Instant::now();
     let mut world = World::new(store_url).await;
     let mut steps = 0;
-    while began.elapsed() < length / 2 {
+    while began.elapsed() < deadly {
         world.step(false).await;
         steps += 1;
     }
     // Every process lives on from here, so that its memory can be compared with itself.
     let mut memory = Vec::new();
-    while began.elapsed() < length {
+    while memory.is_empty() || began.elapsed() < length {
         world.step(true).await;
         steps += 1;
         let minute = began.elapsed().as_secs_f64() / 60.0;
         memory.push((minute, world.resident_kib() as f64 / 1024.0));
     }
-    let sums = world.sums().await;
-    let stays = |key: &str| !key.contains(PASSING);
-    let (called_for, more) = world.endpoint.counts_of(stays);
-    let runs = world.lasting_runs().await;
+    let (batches, called_for, more) = world.over_and_counted().await;
+    let sums = world.sums(&batches);
+    let runs = world.lasting_runs(&batches).await;
     let settled = memory.split_off(memory.len() / 3);
     let growth = slope(&settled);
     let files = bytes(world.project.path()) / 1024;
