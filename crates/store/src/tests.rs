@@ -52,6 +52,30 @@ pub(crate) async fn database() -> String {
     options.database(&name).to_url_lossy().to_string()
 }
 
+/// Waits until `pg_stat_activity` has a connection to the store's database of which this holds.
+#[cfg(feature = "postgres")]
+async fn until_connection(store: &Store, is: &str) {
+    use std::time::Duration;
+    let sql = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND {is}"
+    );
+    let waiting = async {
+        loop {
+            let found: Vec<i64> = store.database.fetch(&sql, values![]).await.unwrap();
+            if found != [0] {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_mins(1), waiting).await;
+    waited.unwrap_or_else(|_| panic!("no connection comes to {is}"));
+}
+
+/// Says of a connection that it hears what others announce.
+#[cfg(feature = "postgres")]
+const LISTENS: &str = "state = 'idle' AND query LIKE 'LISTEN %'";
+
 /// A test of a store, on both databases.
 macro_rules! on_both {
     ($($name:ident)+) => { $(

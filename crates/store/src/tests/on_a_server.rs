@@ -36,7 +36,7 @@ async fn a_database_has_room_for_a_program_and_punctual_whichever_migrates_first
         let mut arrivals = store.arrivals();
         let listening = store.clone();
         let listening = tokio::spawn(async move { listening.listen().await });
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        until_connection(&store, LISTENS).await;
         for commits in [false, true] {
             let mut transaction = pool.begin().await.unwrap();
             let batch = batch("job", now, &items(0..2), 2);
@@ -180,7 +180,7 @@ async fn a_dropped_begin_leaves_no_transaction_open() {
     }
     let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
          AND state LIKE 'idle in transaction%'";
-    for _ in 0..100 {
+    for _ in 0..1_000 {
         let open: Vec<i64> = store.database.fetch(open, values![]).await.unwrap();
         if open == [0] {
             return;

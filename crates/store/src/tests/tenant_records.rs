@@ -26,7 +26,7 @@ use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 #[cfg(feature = "postgres")]
-use super::database;
+use super::{LISTENS, database, until_connection};
 use super::{batch, claimant, firing, in_file, items, succeeded};
 use crate::{
     Store,
@@ -631,7 +631,7 @@ async fn another_process_stores_a_preference_anew_that_an_erasure_has_removed() 
     run_with(&other, 1, &ann, &own).await;
     let listening = other.clone();
     let listening = tokio::spawn(async move { listening.listen().await });
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    until_connection(&other, LISTENS).await;
     let tenant = TenantId::new("ann").unwrap();
     store.erase(&tenant, SystemClock.now()).await.unwrap();
     assert!(contents(&store).await.is_empty());
@@ -643,7 +643,7 @@ async fn another_process_stores_a_preference_anew_that_an_erasure_has_removed() 
             }
         }
     };
-    let heard = tokio::time::timeout(Duration::from_secs(10), heard).await;
+    let heard = tokio::time::timeout(Duration::from_mins(1), heard).await;
     heard.expect("it hears of the erasure");
     listening.abort();
 }
@@ -668,12 +668,13 @@ async fn a_claim_that_waits_for_the_first_erasure_gives_nothing_of_the_tenant() 
         let gone = TenantId::new("t0").unwrap();
         erasing.erase(&gone, now).await.unwrap()
     });
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    until_connection(&store, "wait_event_type = 'Lock'").await;
     let claiming = store.clone();
     let claiming = tokio::spawn(async move {
         let claim = claiming.claim(&new.chunks[0], claimant(), now);
         claim.await.unwrap()
     });
+    // So that it waits, too; where it is slower, it finds the same.
     tokio::time::sleep(Duration::from_millis(200)).await;
     locks.commit().await.unwrap();
     assert_eq!(erasing.await.unwrap().items, 1);
