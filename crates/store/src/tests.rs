@@ -460,6 +460,19 @@ fn firing(batches: Vec<NewBatch>) -> Firing {
     }
 }
 
+/// Numbers that look random and are the same in each run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, most: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (self.0 >> 33) as usize % most
+    }
+}
+
 fn claimant() -> Claimant {
     Claimant {
         process: Uuid::new_v4(),

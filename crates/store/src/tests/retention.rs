@@ -13,24 +13,11 @@ use punctual_application::{
 use punctual_domain::{FailureKind, ItemId, ItemResult, ItemStatus, JobId, KeepDays, NewBatch};
 use serde_json::json;
 
-use super::{assert_counts, batch, claimant, firing, items, succeeded};
+use super::{Numbers, assert_counts, batch, claimant, firing, items, succeeded};
 use crate::{Store, driver::values};
 
 pub(super) async fn removes_what_was_kept_for_long_enough(store: Store) {
     contract::retention(&store, &store, &store).await;
-}
-
-/// Numbers that look random, and are the same in each run.
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (self.0 >> 33) % end
-    }
 }
 
 /// A batch of its own run, how its items have ended, and whether all have.
@@ -53,8 +40,8 @@ fn policy() -> RetentionPolicy {
 /// A batch of a job, which fell due some days before `now`, whose items end in any way, or not.
 async fn run(store: &Store, random: &mut Numbers, number: i64, now: DateTime<Utc>) -> Ran {
     let due = now - TimeDelta::days(random.below(40) as i64) - TimeDelta::seconds(number + 1);
-    let (job, ..) = JOBS[random.below(3) as usize];
-    let batch = batch(job, due, &items(0..random.below(8) as usize + 1), 3);
+    let (job, ..) = JOBS[random.below(3)];
+    let batch = batch(job, due, &items(0..random.below(8) + 1), 3);
     store
         .enqueue(firing(vec![batch.clone()]), due)
         .await

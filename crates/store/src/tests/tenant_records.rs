@@ -27,7 +27,7 @@ use uuid::Uuid;
 
 #[cfg(feature = "postgres")]
 use super::{LISTENS, database, until_connection};
-use super::{batch, claimant, firing, in_file, items, succeeded};
+use super::{Numbers, batch, claimant, firing, in_file, items, succeeded};
 use crate::{
     Store,
     driver::{STATEMENTS, values},
@@ -381,19 +381,6 @@ async fn the_bytes_of_the_file_have_nothing_of_the_tenant_after_a_vacuum() {
             .windows(CANARY.len())
             .any(|part| part == CANARY.as_bytes());
         assert!(!found, "{}", path.display());
-    }
-}
-
-/// Numbers that look random and are the same each time.
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, most: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (self.0 >> 33) as usize % most
     }
 }
 
