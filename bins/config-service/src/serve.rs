@@ -4,12 +4,12 @@ use std::{future::pending, pin::pin, time::Duration};
 
 use anyhow::Context;
 use punctual_config_database::Server;
-use punctual_web::{process::ReadyFile, service_manager};
-use serde_json::json;
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    sync::oneshot,
+use punctual_web::{
+    process::{ReadyFile, Signals},
+    service_manager,
 };
+use serde_json::json;
+use tokio::sync::oneshot;
 
 /// From the signal to the end of the process, whatever is still being answered.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(20);
@@ -39,26 +39,5 @@ pub(crate) async fn serve(server: Server, ready_file: Option<ReadyFile>) -> anyh
         ended = &mut serving => ended.context("the Config Database ended"),
         () = signals.recv() => Ok(()),
         () = tokio::time::sleep(SHUTDOWN_DEADLINE) => Ok(()),
-    }
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn recv(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
     }
 }

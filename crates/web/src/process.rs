@@ -12,6 +12,7 @@ use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit, umask},
 };
 use serde::Serialize;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::warn;
 
 /// Open files that a server with all its connections may need; more than the 1,024 that most systems begin with.
@@ -32,6 +33,34 @@ pub fn begin() {
                 maximum,
             },
         );
+    }
+}
+
+/// The signals that ask a process to end: SIGTERM and SIGINT.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Listens from now on. They end the process no more by themselves.
+    ///
+    /// # Errors
+    /// The system refuses it.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Waits for the next one.
+    pub async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }
 

@@ -18,15 +18,11 @@ use punctual_infrastructure::{ZoneFolderError, ZoneFolderWatcher, log_zone_rules
 use punctual_telemetry::{LogFormat, TelemetryError};
 use punctual_web::{
     page::with_favicon,
-    process::{self, ReadyFile},
+    process::{self, ReadyFile, Signals},
     serve, service_manager,
 };
 use serde_json::json;
-use tokio::{
-    net::TcpListener,
-    signal::unix::{Signal, SignalKind, signal},
-    task::JoinSet,
-};
+use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -332,26 +328,5 @@ async fn upkeep(metrics: PrometheusHandle, stop: CancellationToken) {
         .is_err()
     {
         metrics.run_upkeep();
-    }
-}
-
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn recv(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
     }
 }
