@@ -160,8 +160,7 @@ async fn what_one_job_lacks_is_a_warning_and_the_others_run() {
         .args(["run", "--import"])
         .arg(preferences);
     let agent = Agent::start(command);
-    let log = agent.log().join("\n");
-    assert!(log.contains("A job waits for its source file"), "{log}");
+    agent.until_logged("A job waits for its source file").await;
     let waits = "nightly waits for its source: ";
     let warned = agent
         .until("/health/ready", |ready| {

@@ -74,12 +74,7 @@ async fn jobs_are_added_changed_and_removed_while_it_runs_and_a_broken_file_chan
         .until("/health/ready", |ready| warned(ready, true))
         .await;
     until(&[("posts", 1), ("analysis", 1)]).await;
-    assert!(
-        agent
-            .log()
-            .join("\n")
-            .contains("the previous jobs stay in effect")
-    );
+    agent.until_logged("the previous jobs stay in effect").await;
 
     write(&[job("analysis", "etsy_analysis")]);
     until(&[("analysis", 1)]).await;

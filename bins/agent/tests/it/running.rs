@@ -97,11 +97,10 @@ async fn with_a_key_everything_but_health_and_version_needs_it_and_it_is_shown_n
         "{text}"
     );
 
+    agent
+        .until_logged("No users found for feature_type \"instagram_posts\"")
+        .await;
     let log = agent.log().join("\n");
-    assert!(
-        log.contains("No users found for feature_type \"instagram_posts\""),
-        "{log}"
-    );
     assert!(!log.contains("canary"), "{log}");
     assert!(agent.terminate().success());
 }
@@ -184,12 +183,8 @@ async fn without_its_config_database_it_says_so_and_runs_nothing() {
         )),
         "{reason}"
     );
+    agent.until_logged("Preferences not being detected").await;
     let log = agent.log();
-    assert!(
-        log.iter()
-            .any(|line| line.contains("Preferences not being detected")),
-        "{log:#?}"
-    );
     assert!(
         log.iter()
             .all(|line| serde_json::from_str::<Value>(line).is_ok()),
