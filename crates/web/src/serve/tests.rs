@@ -163,7 +163,7 @@ async fn waits_amid(kind: Kind, others: usize, limits: Limits, lasting: Duration
     let (begin, mut took) = (Instant::now(), Vec::new());
     while begin.elapsed() < lasting {
         let asked = Instant::now();
-        let answer = timeout(Duration::from_secs(10), ask_again(server.address, "/")).await;
+        let answer = timeout(Duration::from_mins(1), ask_again(server.address, "/")).await;
         let answer = answer.unwrap_or_else(|_| panic!("{kind:?}: no answer"));
         assert!(answer.unwrap().ends_with("here"), "{kind:?}");
         took.push(asked.elapsed());
