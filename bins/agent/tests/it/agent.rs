@@ -172,14 +172,14 @@ impl Agent {
 
     /// Waits for its end, whatever that is.
     #[cfg(feature = "failpoints")]
-    pub fn ended(mut self) -> ExitStatus {
+    pub async fn ended(mut self) -> ExitStatus {
         let began = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
             assert!(began.elapsed() < TEST_TIMEOUT, "{}", self.log().join("\n"));
-            std::thread::sleep(Duration::from_millis(20));
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 

@@ -259,7 +259,7 @@ async fn an_alert_that_was_sent_and_not_noted_is_sent_again_with_its_id() {
     let agent = Agent::start(first);
     fail_a_run(&agent).await;
     inbox.until(1, &agent).await;
-    assert_eq!(agent.ended().signal(), Some(6));
+    assert_eq!(agent.ended().await.signal(), Some(6));
     let agent = Agent::start(command(&project, &url));
     let got = inbox.until(2, &agent).await;
     assert_eq!(got[0], got[1]);

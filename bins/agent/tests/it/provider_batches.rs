@@ -595,7 +595,7 @@ async fn dies_at(api: &str, point: &str) {
     let bench = Bench::new(api, 4, Faults::default(), "24h").await;
     let agent = bench.agent(Some(&format!("{point}=1*return")));
     let path = bench.trigger(&agent).await;
-    let status = agent.ended();
+    let status = agent.ended().await;
     assert_eq!(status.signal(), Some(6), "{status}");
     let agent = bench.agent(None);
     bench.assert_paid_once(&agent, &path, 0).await;

@@ -261,7 +261,7 @@ async fn a_process_that_dies_while_it_holds_or_goes_on_leaves_a_whole_store() {
         let mut dies = bench.run("09:10:00");
         dies.args(["--after-restore", "skip"])
             .env("FAILPOINTS", format!("{point}=return"));
-        assert!(!Agent::spawn(dies).ended().success(), "{point}");
+        assert!(!Agent::spawn(dies).ended().await.success(), "{point}");
         let agent = Agent::start(bench.run("09:11:00"));
         if goes_on {
             assert_skipped(&agent).await;

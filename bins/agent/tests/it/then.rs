@@ -226,7 +226,8 @@ async fn dies_between_the_two(store_url: impl AsyncFn() -> Option<String>) {
                 .arg(preferences);
             command
         };
-        let status = Agent::spawn(command(Some(format!("{point}=1*return")))).ended();
+        let agent = Agent::spawn(command(Some(format!("{point}=1*return"))));
+        let status = agent.ended().await;
         assert_eq!(status.signal(), Some(6), "it dies at {point}: {status}");
         assert_eq!(endpoint.calls("/write", "good").len(), 1, "{point}");
         assert_eq!(endpoint.calls("/send", "good").len(), 0, "{point}");
