@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use standardwebhooks::Webhook;
 
 use crate::{
-    agent::{Agent, TEST_TIMEOUT, repository},
+    agent::{TEST_TIMEOUT, repository},
     common::{daily, daily_with, serve},
     failures::{completed, names, trigger},
     project::Project,
@@ -138,16 +138,10 @@ async fn completes_the_items_of_an_agent(worker: &Worker) {
     let good = names("good", 20);
     let with_subject = |name: &String| (name.clone(), daily_with(&json!({"subject": "News"})));
     let bad = ("bad".to_owned(), daily());
-    let preferences = project.preferences(good.iter().map(with_subject).chain([bad]));
+    let tenants = good.iter().map(with_subject).chain([bad]);
     let mut command = project.command();
-    command
-        .env("WORKER_SECRET", SECRET)
-        .args(["run", "--import"])
-        .arg(preferences);
-    let agent = Agent::start(command);
-    agent
-        .until("/api/v1/jobs/posts", |job| job["tenants"] == 21)
-        .await;
+    command.env("WORKER_SECRET", SECRET);
+    let agent = project.run(command, tenants).await;
     let batch = completed(&agent, &trigger(&agent).await).await;
     let progress = &batch["progress"];
     assert_eq!(

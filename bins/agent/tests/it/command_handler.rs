@@ -1,6 +1,6 @@
 //! The handler `command`: a program that the agent runs for each item, from its exit code to what an operator sees.
 
-use std::{collections::HashMap, fs, os::unix::fs::PermissionsExt};
+use std::{collections::HashMap, fs, os::unix::fs::PermissionsExt, process::Command};
 
 use serde_json::{Value, json};
 
@@ -47,24 +47,19 @@ fn project() -> Project {
     project
 }
 
-fn start(project: &Project, more: &[&str]) -> Agent {
+fn command(project: &Project) -> Command {
     let mut command = project.command();
-    command.env("CRM_KEY", "canary-crm").arg("run").args(more);
-    Agent::start(command)
+    command.env("CRM_KEY", "canary-crm");
+    command
 }
 
 /// An agent that knows these tenants.
 async fn start_with(project: &Project, tenants: &[&str]) -> Agent {
     let preference = daily_with(&json!({"tone": "dry"}));
-    let tenants = tenants.iter();
-    let all = tenants.len();
-    let preferences =
-        project.preferences(tenants.map(|tenant| ((*tenant).to_owned(), preference.clone())));
-    let agent = start(project, &["--import", preferences.to_str().unwrap()]);
-    agent
-        .until("/api/v1/jobs/posts", |job| job["tenants"] == all)
-        .await;
-    agent
+    let tenants = tenants
+        .iter()
+        .map(|tenant| ((*tenant).to_owned(), preference.clone()));
+    project.run(command(project), tenants).await
 }
 
 /// The lines of a file that the program writes.
@@ -188,7 +183,7 @@ async fn a_stop_ends_a_program_with_its_group_and_its_item_runs_after_the_next_s
     until(|| !ids.iter().any(|id| is_running(id))).await;
     assert_eq!(lines(&project, "runs").len(), 1);
 
-    let agent = start(&project, &[]);
+    let agent = Agent::start(command(&project));
     let batch = completed(&agent, &batch).await;
     assert_eq!(batch["progress"]["succeeded"], 1, "{batch}");
     let runs = lines(&project, "runs");

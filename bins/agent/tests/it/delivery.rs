@@ -16,7 +16,6 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    agent::Agent,
     common::{daily, serve, until_beside},
     project::Project,
 };
@@ -63,16 +62,10 @@ async fn results_arrive_in_a_file_and_at_urls_also_after_failures() {
         "deliver": [{"file": "../out/results.ndjson"}, to("each", "item"), to("batch", "batch")]});
     let project = Project::new(json!({"handler": "template", "template": "t.j2"}), job);
     project.write("templates/t.j2", "Good morning, {{ item.tenant_id }}");
-    let preferences = project.preferences((0..700).map(|n| (format!("t{n:03}"), daily())));
+    let tenants = (0..700).map(|n| (format!("t{n:03}"), daily()));
     let mut command = project.command();
-    command
-        .env("RESULTS_SECRET", SECRET)
-        .args(["run", "--import"])
-        .arg(preferences);
-    let agent = Agent::start(command);
-    agent
-        .until("/api/v1/jobs/posts", |job| job["tenants"] == 700)
-        .await;
+    command.env("RESULTS_SECRET", SECRET);
+    let agent = project.run(command, tenants).await;
     let queued = agent
         .call(Method::POST, "/api/v1/jobs/posts/trigger", &json!({}))
         .await;

@@ -73,13 +73,7 @@ async fn users_get_their_own_news_since_the_last_digest_or_none() {
             "{{ data | join(', ') }} since {% if previous %}{{ previous.occurrence }}{% else %}the beginning{% endif %}",
         );
         let tenants = ["busy", "quiet"].map(|tenant| (tenant.to_owned(), daily()));
-        let preferences = project.preferences(tenants.into_iter());
-        let mut command = project.command();
-        command.args(["run", "--import"]).arg(preferences);
-        let agent = Agent::start(command);
-        agent
-            .until("/api/v1/jobs/posts", |job| job["tenants"] == 2)
-            .await;
+        let agent = project.run(project.command(), tenants).await;
 
         let first = run(&agent).await;
         let progress = &first["progress"];
@@ -153,13 +147,8 @@ async fn a_shop_that_knows_no_user_is_a_failure_of_data() {
         "data": {"url": url, "allow_private_addresses": true}});
     let project = Project::new(json!({"handler": "template", "template": "t.j2"}), job);
     project.write("templates/t.j2", "{{ data }}");
-    let preferences = project.preferences([("ann".to_owned(), daily())].into_iter());
-    let mut command = project.command();
-    command.args(["run", "--import"]).arg(preferences);
-    let agent = Agent::start(command);
-    agent
-        .until("/api/v1/jobs/posts", |job| job["tenants"] == 1)
-        .await;
+    let tenants = [("ann".to_owned(), daily())];
+    let agent = project.run(project.command(), tenants).await;
     let batch = run(&agent).await;
     assert_eq!(batch["progress"]["failed"], 1, "{batch}");
 

@@ -245,14 +245,9 @@ async fn what_an_endpoint_answers_is_shown_and_never_acted_upon() {
     let purpose = json!({"handler": "webhook", "url": url, "allow_private_addresses": true});
     let project = Project::new(purpose, json!({}));
     let daily = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"});
-    let preferences = project.preferences([("one".to_owned(), daily)].into_iter());
     let mut command = project.command();
     at_time(&mut command, "2026-03-02 12:00:00");
-    command.args(["run", "--import"]).arg(preferences);
-    let agent = Agent::start(command);
-    agent
-        .until("/api/v1/jobs/posts", |job| job["tenants"] == 1)
-        .await;
+    let agent = project.run(command, [("one".to_owned(), daily)]).await;
     triggered(&agent, "posts").await;
     let address = agent.api().trim_start_matches("http://").to_owned();
     for arguments in [
@@ -389,7 +384,6 @@ async fn every_file_is_its_users_alone() {
     );
     project.write("templates/t.j2", "hello");
     let daily = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"});
-    let preferences = project.preferences([("one".to_owned(), daily)].into_iter());
     let var = project.path().join("var");
     let mut command = project.command();
     at_time(&mut command, "2026-03-02 12:00:00");
@@ -402,13 +396,8 @@ async fn every_file_is_its_users_alone() {
             "CONFIG_STORE_URL",
             format!("sqlite://{}/config.db", var.display()),
         )
-        .env("CONFIG_LAST_KNOWN_GOOD_PATH", var.join("known"))
-        .args(["run", "--import"])
-        .arg(preferences);
-    let agent = Agent::start(command);
-    agent
-        .until("/api/v1/jobs/posts", |job| job["tenants"] == 1)
-        .await;
+        .env("CONFIG_LAST_KNOWN_GOOD_PATH", var.join("known"));
+    let agent = project.run(command, [("one".to_owned(), daily)]).await;
     triggered(&agent, "posts").await;
     until_beside(&agent, || var.join("out/results.ndjson").exists()).await;
     let mut found = vec![];

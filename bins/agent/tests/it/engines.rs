@@ -68,16 +68,8 @@ pub fn printed(command: &mut Command) -> String {
 
 /// An agent that knows these tenants.
 pub async fn start_with(project: &Project, tenants: &[String]) -> Agent {
-    let all = tenants.len();
     let tenants = tenants.iter().map(|tenant| (tenant.clone(), daily()));
-    let preferences = project.preferences(tenants);
-    let mut command = project.command();
-    command.args(["run", "--import"]).arg(preferences);
-    let agent = Agent::start(command);
-    agent
-        .until("/api/v1/jobs/posts", |job| job["tenants"] == all)
-        .await;
-    agent
+    project.run(project.command(), tenants).await
 }
 
 /// Checks that each tenant has one outcome, which is what its name says.

@@ -58,20 +58,14 @@ pub async fn start(endpoint: &Endpoint, tenants: &[String], mut job: Value) -> (
     job["default_preferences"] = json!({"frequency": "daily"});
     let project = Project::new(purpose, job);
     let daily = json!({"enabled": true, "frequency": "daily", "preferred_time": "03:00"});
-    let preferences = project.preferences(tenants.iter().map(|name| (name.clone(), daily.clone())));
+    let tenants = tenants.iter().map(|name| (name.clone(), daily.clone()));
     let mut command = project.command();
     // Nothing falls due meanwhile: what runs is triggered.
     at_time(&mut command, "2026-03-02 12:00:00");
     command
         .env("BATCH_CHUNK_SIZE", "10")
-        .env("BATCH_MAX_CONCURRENT_ITEMS", "2")
-        .args(["run", "--import"])
-        .arg(preferences);
-    let agent = Agent::start(command);
-    let all = tenants.len();
-    agent
-        .until("/api/v1/jobs/posts", |job| job["tenants"] == all)
-        .await;
+        .env("BATCH_MAX_CONCURRENT_ITEMS", "2");
+    let agent = project.run(command, tenants).await;
     (project, agent)
 }
 

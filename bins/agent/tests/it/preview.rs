@@ -42,14 +42,7 @@ async fn start(project: &Project) -> Agent {
     };
     let tenants = [("ann", true), ("off", false)];
     let tenants = tenants.map(|(tenant, enabled)| (tenant.to_owned(), preference(enabled)));
-    let preferences = project.preferences(tenants.into_iter());
-    let mut command = project.command();
-    command.args(["run", "--import"]).arg(preferences);
-    let agent = Agent::start(command);
-    agent
-        .until("/api/v1/jobs/posts", |job| job["tenants"] == 1)
-        .await;
-    agent
+    project.run(project.command(), tenants).await
 }
 
 fn words(tenant: &str) -> [&str; 6] {

@@ -8,6 +8,8 @@ use std::{
 use punctual_config_database::{Server, ServerSettings};
 use serde_json::{Value, json};
 
+use crate::agent::Agent;
+
 /// A folder with `batch_config.json` and the rest in it.
 pub struct Project {
     pub folder: tempfile::TempDir,
@@ -54,6 +56,26 @@ impl Project {
         };
         let lines: Vec<String> = tenants.map(line).collect();
         self.write("preferences.ndjson", &lines.join("\n"))
+    }
+
+    /// Runs the agent by this command on the preferences of these tenants, and waits until it knows all who are on.
+    pub async fn run(
+        &self,
+        mut command: Command,
+        tenants: impl IntoIterator<Item = (String, Value)>,
+    ) -> Agent {
+        let tenants: Vec<(String, Value)> = tenants.into_iter().collect();
+        let on = tenants
+            .iter()
+            .filter(|(_, preference)| preference["enabled"] == true);
+        let on = on.count();
+        let preferences = self.preferences(tenants.into_iter());
+        command.args(["run", "--import"]).arg(preferences);
+        let agent = Agent::start(command);
+        agent
+            .until("/api/v1/jobs/posts", |job| job["tenants"] == on)
+            .await;
+        agent
     }
 
     /// A Config Database outside the agents, with the preferences of a file. Returns its URL.

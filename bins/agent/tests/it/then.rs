@@ -87,14 +87,7 @@ fn project(endpoint: &str, send: Value) -> Project {
 /// An agent that runs the job for `good` and `bad` when it is triggered.
 async fn start(project: &Project, preference: impl Fn(&str) -> Value) -> Agent {
     let tenants = ["good", "bad"].map(|tenant| (tenant.to_owned(), preference(tenant)));
-    let preferences = project.preferences(tenants.into_iter());
-    let mut command = project.command();
-    command.args(["run", "--import"]).arg(preferences);
-    let agent = Agent::start(command);
-    agent
-        .until("/api/v1/jobs/posts", |job| job["tenants"] == 2)
-        .await;
-    agent
+    project.run(project.command(), tenants).await
 }
 
 /// What the first purpose has made for a tenant.

@@ -80,15 +80,7 @@ fn project(url: &str, options: &Value) -> Project {
 
 async fn start(project: &Project, tenants: &[&str]) -> Agent {
     let tenants = tenants.iter().map(|tenant| ((*tenant).to_owned(), daily()));
-    let preferences = project.preferences(tenants.clone());
-    let mut command = project.command();
-    command.args(["run", "--import"]).arg(preferences);
-    let agent = Agent::start(command);
-    let all = tenants.len();
-    agent
-        .until("/api/v1/jobs/posts", |job| job["tenants"] == all)
-        .await;
-    agent
+    project.run(project.command(), tenants).await
 }
 
 /// Posts to a path below an agent, without a key. Returns the status, and the answer.
