@@ -6,7 +6,7 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::State,
-    http::{Method as CallMethod, StatusCode, Uri},
+    http::{Method, StatusCode, Uri},
 };
 use serde_json::{Value, json};
 
@@ -14,6 +14,7 @@ use crate::{
     agent::Agent,
     common::{daily, serve, until_beside},
     control::stdout_of,
+    failures::{completed, trigger},
     project::Project,
 };
 
@@ -21,16 +22,11 @@ use crate::{
 #[derive(Clone, Default)]
 struct Shop(Arc<Mutex<Vec<(Uri, Value)>>>);
 
-async fn activity(
-    State(shop): State<Shop>,
-    method: CallMethod,
-    uri: Uri,
-    body: Bytes,
-) -> Json<Value> {
+async fn activity(State(shop): State<Shop>, method: Method, uri: Uri, body: Bytes) -> Json<Value> {
     let asked = serde_json::from_slice(&body).unwrap_or_default();
     let orders = json!(["a mug", "a cup"]);
     let answer = match method {
-        CallMethod::POST => json!({"activity": {"busy": orders}}),
+        Method::POST => json!({"activity": {"busy": orders}}),
         _ if uri.path() == "/users/busy" => json!({"activity": orders}),
         _ => json!({"activity": []}),
     };
@@ -46,12 +42,7 @@ async fn shop() -> (Shop, String) {
 
 /// Runs the job now, and returns its batch when it is over.
 async fn run(agent: &Agent) -> Value {
-    let trigger = "/api/v1/jobs/posts/trigger";
-    let queued = agent.call(reqwest::Method::POST, trigger, &json!({})).await;
-    let path = format!("/api/v1/batches/{}", queued["batch_id"].as_str().unwrap());
-    agent
-        .until(&path, |batch| batch["status"] == "completed")
-        .await
+    completed(agent, &trigger(agent).await).await
 }
 
 #[tokio::test]

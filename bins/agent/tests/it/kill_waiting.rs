@@ -12,13 +12,14 @@ use axum::{
     http::{HeaderMap, StatusCode},
     routing::post,
 };
-use reqwest::{Client, Method};
+use reqwest::Client;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::{
     agent::{Agent, TEST_TIMEOUT},
     common::{daily, free_port, serve},
+    failures::trigger,
     postgres::database,
     project::Project,
     soak::number,
@@ -162,10 +163,7 @@ async fn killed_while_items_wait(store: &str, store_url: Option<String>) {
     agent
         .until("/api/v1/jobs/posts", |job| job["tenants"] == occurrences)
         .await;
-    let queued = agent
-        .call(Method::POST, "/api/v1/jobs/posts/trigger", &json!({}))
-        .await;
-    let path = format!("/api/v1/batches/{}", queued["batch_id"].as_str().unwrap());
+    let path = format!("/api/v1/batches/{}", trigger(&agent).await);
     let mut random = fastrand::Rng::with_seed(7);
     for killed in 0..kills {
         // After a share of what is left, and some milliseconds more, wherever that is.

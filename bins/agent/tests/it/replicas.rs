@@ -5,13 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
     agent::{Agent, TEST_TIMEOUT},
     common::daily,
     counting::Counting,
+    failures,
     postgres::database,
     project::Project,
 };
@@ -61,10 +61,9 @@ impl Bench {
     }
 }
 
+/// Triggers the job. Returns the path of the batch.
 async fn trigger(agent: &Agent) -> String {
-    let path = "/api/v1/jobs/posts/trigger";
-    let queued = agent.call(Method::POST, path, &json!({})).await;
-    format!("/api/v1/batches/{}", queued["batch_id"].as_str().unwrap())
+    format!("/api/v1/batches/{}", failures::trigger(agent).await)
 }
 
 fn processed(batch: &Value) -> u64 {

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{agent::Agent, common::FAR_FROM_NOW, project::Project};
+use crate::{agent::Agent, common::FAR_FROM_NOW, failures::trigger, project::Project};
 
 const TENANTS: usize = 60;
 
@@ -25,10 +24,7 @@ fn command(project: &Project, url: &str, shard: &str) -> std::process::Command {
 
 /// The tenants of a run of all.
 async fn run_all(agent: &Agent) -> BTreeSet<String> {
-    let queued = agent
-        .call(Method::POST, "/api/v1/jobs/posts/trigger", &json!({}))
-        .await;
-    let path = format!("/api/v1/batches/{}", queued["batch_id"].as_str().unwrap());
+    let path = format!("/api/v1/batches/{}", trigger(agent).await);
     agent
         .until(&path, |batch| batch["status"] == "completed")
         .await;

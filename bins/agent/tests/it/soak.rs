@@ -4,13 +4,13 @@
 
 use std::time::{Duration, Instant};
 
-use reqwest::Method;
 use serde_json::json;
 
 use crate::{
     agent::{Agent, TEST_TIMEOUT},
     common::daily,
     counting::Counting,
+    failures::trigger,
     postgres::{database, disconnect_all},
     project::Project,
 };
@@ -39,10 +39,7 @@ async fn soak(store: &str, store_url: Option<String>) {
     agent
         .until("/api/v1/jobs/posts", |job| job["tenants"] == occurrences)
         .await;
-    let queued = agent
-        .call(Method::POST, "/api/v1/jobs/posts/trigger", &json!({}))
-        .await;
-    let path = format!("/api/v1/batches/{}", queued["batch_id"].as_str().unwrap());
+    let path = format!("/api/v1/batches/{}", trigger(&agent).await);
     let processed = async |agent: &Agent| {
         let batch = agent.get(&path).await;
         batch["progress"]["processed"].as_u64().unwrap() as usize
@@ -134,10 +131,7 @@ async fn a_server_that_goes_down_loses_nothing_that_was_acknowledged() {
     agent
         .until("/api/v1/jobs/posts", |job| job["tenants"] == occurrences)
         .await;
-    let queued = agent
-        .call(Method::POST, "/api/v1/jobs/posts/trigger", &json!({}))
-        .await;
-    let path = format!("/api/v1/batches/{}", queued["batch_id"].as_str().unwrap());
+    let path = format!("/api/v1/batches/{}", trigger(&agent).await);
     let succeeded = async || {
         let batch = agent.try_get(&path).await?;
         batch["progress"]["succeeded"].as_u64()
