@@ -180,7 +180,7 @@ async fn dies_at(point: &str, store_url: Option<String>) {
 async fn dies_at_every_point(store_url: impl AsyncFn() -> Option<String>) {
     // Most of the time an agent waits until the one that died counts as dead: several do at once.
     let store_url = &store_url;
-    let dies = |point| async move { dies_at(point, store_url().await).await };
+    let dies = |point: &'static str| async move { dies_at(point, store_url().await).await };
     stream::iter(POINTS).for_each_concurrent(4, dies).await;
 }
 
