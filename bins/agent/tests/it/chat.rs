@@ -2,10 +2,9 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{agent::Agent, project::Project};
+use crate::{common::daily_with, failures::trigger, project::Project};
 
 const TONES: [&str; 5] = ["cheerful", "formal", "poetic", "grumpy", "excited"];
 
@@ -33,21 +32,10 @@ async fn twenty_tenants_get_what_a_real_model_writes_in_their_tone() {
     );
     let tenant = |n: usize| {
         let overrides = json!({"tone": TONES[n % 5], "product": "coffee mugs"});
-        let preference = json!({"enabled": true, "frequency": "daily", "preferred_time": "09:00",
-            "template_overrides": overrides});
-        (format!("t{n:02}"), preference)
+        (format!("t{n:02}"), daily_with(&overrides))
     };
-    let preferences = project.preferences((0..20).map(tenant));
-    let mut command = project.command();
-    command.args(["run", "--import"]).arg(preferences);
-    let agent = Agent::start(command);
-    agent
-        .until("/api/v1/jobs/posts", |job| job["tenants"] == 20)
-        .await;
-    let queued = agent
-        .call(Method::POST, "/api/v1/jobs/posts/trigger", &json!({}))
-        .await;
-    let path = format!("/api/v1/batches/{}", queued["batch_id"].as_str().unwrap());
+    let agent = project.run(project.command(), (0..20).map(tenant)).await;
+    let path = format!("/api/v1/batches/{}", trigger(&agent).await);
     let batch = agent
         // A model that writes on a busy machine takes its time.
         .until_within(Duration::from_mins(5), &path, |batch| {

@@ -14,10 +14,14 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{agent::Agent, common::serve, project::Project};
+use crate::{
+    agent::Agent,
+    common::{daily_with, serve},
+    failures::trigger,
+    project::Project,
+};
 
 /// A model that writes on a busy machine, and leases that have to run out, take their time.
 const WITHIN: Duration = Duration::from_mins(5);
@@ -427,11 +431,8 @@ impl Bench {
     }
 
     fn agent(&self, failpoints: Option<&str>) -> Agent {
-        let tenant = |n: usize| {
-            let preference = json!({"enabled": true, "frequency": "daily", "preferred_time": "09:00",
-                "template_overrides": {"product": "tea"}});
-            (format!("t{n:02}"), preference)
-        };
+        let preference = daily_with(&json!({"product": "tea"}));
+        let tenant = |n: usize| (format!("t{n:02}"), preference.clone());
         let preferences = self.project.preferences((0..self.tenants).map(tenant));
         let mut command = self.project.command();
         // Items of several chunks come into one batch.
@@ -446,10 +447,7 @@ impl Bench {
     async fn trigger(&self, agent: &Agent) -> String {
         let all_known = |job: &Value| job["tenants"] == self.tenants;
         agent.until("/api/v1/jobs/posts", all_known).await;
-        let queued = agent
-            .call(Method::POST, "/api/v1/jobs/posts/trigger", &json!({}))
-            .await;
-        format!("/api/v1/batches/{}", queued["batch_id"].as_str().unwrap())
+        format!("/api/v1/batches/{}", trigger(agent).await)
     }
 
     /// Every tenant has one result, and the model was paid for it once: in one batch, apart from `singles` calls.
