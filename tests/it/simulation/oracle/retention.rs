@@ -15,13 +15,13 @@ use super::{
 const CLOCK_STEP: TimeDelta = TimeDelta::days(1);
 
 impl Record {
-    /// How long the job file at `instant` has results in this status kept, at least.
+    /// How long results in this status are kept at `instant`: as the job file says, or as the last one said that had the job.
     fn kept_for(&self, job_id: &JobId, status: ItemStatus, instant: Instant) -> TimeDelta {
         let story = self.jobs.iter().find(|story| story.job_id == *job_id);
-        let mut specs = story.into_iter().flat_map(|story| story.specs.iter().rev());
-        let spec = specs.find(|(edited_at, _)| *edited_at <= instant);
-        let config = spec.and_then(|(_, config)| config.as_ref());
-        let keep = config.map_or_else(KeepDays::default, |config| config.keep);
+        let specs = story.into_iter().flat_map(|story| story.specs.iter().rev());
+        let mut earlier = specs.filter(|(edited_at, _)| *edited_at <= instant);
+        let config = earlier.find_map(|(_, config)| config.as_ref());
+        let keep = config.map_or_else(KeepDays::of_unknown_job, |config| config.keep);
         let days = match status {
             ItemStatus::Failed => keep.failures,
             _ => keep.results,
