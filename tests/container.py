@@ -143,7 +143,7 @@ def service(name, written):
     build = FOLDER / written["build"]["context"]
     assert build.samefile(ROOT), f"{name}: {build}"
     assert (build / written["build"]["dockerfile"]).samefile(FOLDER / "Dockerfile"), name
-    stops_within = int(re.search(r"still running after (\d+) s", DEPLOYMENT)[1])
+    stops_within = int(re.search(r"still runs after (\d+) s", DEPLOYMENT)[1])
     grace = int(written.get("stop_grace_period", "10s").removesuffix("s"))
     assert grace > stops_within, f"{name}: a stop_grace_period of {grace} s is too short, for a stop takes up to {stops_within} s"
     ports = [int(port.split(":")[-1]) for port in written.get("ports", []) + written.get("expose", [])]
