@@ -18,7 +18,7 @@ use punctual_domain::{
 };
 use punctual_infrastructure::{EndpointError, from_here, read_zone_folder};
 use punctual_telemetry::LogFormat;
-use punctual_web::key::check_key;
+use punctual_web::{key::check_key, process::address};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::Value;
@@ -335,6 +335,7 @@ pub(crate) struct Settings {
     /// The folder where what was last known good of the Config Database is kept.
     pub(crate) config_last_known_good_path: PathBuf,
     pub(crate) config_store_url: String,
+    #[serde(deserialize_with = "address")]
     pub(crate) config_http_addr: SocketAddr,
     pub(crate) config_keep_history_days: u16,
     pub(crate) config_embed_origins: Option<String>,
@@ -355,6 +356,7 @@ pub(crate) struct Settings {
     #[serde(deserialize_with = "zone")]
     pub(crate) batch_default_timezone: Zone,
     pub(crate) batch_tzdb_dir: Option<PathBuf>,
+    #[serde(deserialize_with = "address")]
     pub(crate) batch_http_addr: SocketAddr,
     pub(crate) batch_public_url: Option<String>,
     pub(crate) batch_api_key: Option<SecretString>,
@@ -665,6 +667,7 @@ mod tests {
             ("BATCH_MAX_CONCURRENT_ITEMS", "0"),
             ("BATCH_RETRY_LIMIT", "-1"),
             ("BATCH_DEFAULT_TIMEZONE", "Mars/Olympus"),
+            ("BATCH_HTTP_ADDR", "localhost:8080"),
             ("BATCH_HTTP_ADDR", "0.0.0.0:8080"),
             ("BATCH_SHARD", "5/4"),
             ("BATCH_AFTER_RESTORE", "maybe"),

@@ -8,23 +8,36 @@ use punctual_domain::TenantId;
 use punctual_web::shell::Shell;
 
 /// Stores the preferences of every tenant and serves them over HTTP.
-///
-/// Settings come from the environment: `CONFIG_STORE_URL` (<sqlite://var/config.db>, or postgres://…), `CONFIG_HTTP_ADDR`
-/// (127.0.0.1:8000), `CONFIG_SERVICE_API_KEY` (the administrator's key), `CONFIG_KEEP_HISTORY_DAYS` (365: days for which earlier
-/// versions of preferences are kept), `BATCH_LOG`, `BATCH_LOG_FORMAT`. To embed its pages:
-/// `CONFIG_EMBED_ORIGINS` (sites that may, such as <https://shop.example>), `CONFIG_LINK_KEYS` (id:secret, which sign
-/// links), `CONFIG_PUBLIC_URL` (its address in browsers), `CONFIG_SITE_NAME`, `CONFIG_SITE_LOGO` (a file). To show past runs on
-/// its pages: `CONFIG_AGENT_URLS` (<http://127.0.0.1:8080>), `CONFIG_AGENT_API_KEY`. Zone rules in place of the built-in ones:
-/// `CONFIG_TZDB_DIR` (a folder as /usr/share/zoneinfo, or system); give it and all agents the same.
 #[derive(Parser)]
-#[command(version, verbatim_doc_comment, after_help = EXIT_CODES)]
+#[command(version, after_help = SETTINGS)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 }
 
-const EXIT_CODES: &str =
-    "Exit codes: 0 done; 1 it could not be done, or failed; 2 the input is wrong.";
+const SETTINGS: &str = "\
+Settings, from the environment:
+  CONFIG_STORE_URL          sqlite://var/config.db (default) or postgres://…
+  CONFIG_HTTP_ADDR          address to listen on (default: 127.0.0.1:8000)
+  CONFIG_SERVICE_API_KEY    administrator's key
+  CONFIG_KEEP_HISTORY_DAYS  days for which earlier versions of preferences are
+                            kept (default: 365)
+  CONFIG_TZDB_DIR           folder with zone rules in place of the built-in ones,
+                            as /usr/share/zoneinfo, or system; give the agents
+                            the same
+  BATCH_LOG                 filter of the log, such as info or warn
+  BATCH_LOG_FORMAT          text (default) or json
+To embed the pages:
+  CONFIG_EMBED_ORIGINS      sites that may, such as https://shop.example
+  CONFIG_LINK_KEYS          keys that sign links, as id:secret
+  CONFIG_PUBLIC_URL         address of the pages in browsers
+  CONFIG_SITE_NAME          name on the pages
+  CONFIG_SITE_LOGO          file with the logo beside it
+To show past runs on the pages:
+  CONFIG_AGENT_URLS         agents, such as http://127.0.0.1:8080
+  CONFIG_AGENT_API_KEY      key for them
+
+Exit codes: 0 done; 1 it could not be done, or failed; 2 the input is wrong.";
 
 #[derive(Subcommand)]
 pub(crate) enum Command {

@@ -10,6 +10,7 @@ use punctual_infrastructure::{
     AgentClient, AgentClientOptions, AgentSettingNames, read_zone_folder,
 };
 use punctual_telemetry::{DEFAULT_FILTER, LogFormat};
+use punctual_web::process::address;
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -37,6 +38,7 @@ const MAX_KEEP_HISTORY_DAYS: u16 = 36_500;
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub(crate) struct Settings {
     pub(crate) config_store_url: String,
+    #[serde(deserialize_with = "address")]
     config_http_addr: SocketAddr,
     config_service_api_key: Option<SecretString>,
     /// Days for which earlier versions are kept.

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{self, Write},
+    net::SocketAddr,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -11,7 +12,7 @@ use rustix::{
     fs::Mode,
     process::{Resource, Rlimit, getrlimit, setrlimit, umask},
 };
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::warn;
 
@@ -62,6 +63,19 @@ impl Signals {
             _ = self.interrupt.recv() => {}
         }
     }
+}
+
+/// Reads the address that a server is to listen on, as a setting says it.
+///
+/// # Errors
+/// It is no IP address with a port, such as the name of a host.
+pub fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|_| {
+        D::Error::custom(format!(
+            "{text:?} is not an IP address with a port, such as 127.0.0.1:8080"
+        ))
+    })
 }
 
 /// A file that holds the addresses of a server while it serves, for programs that wait until it is ready.
