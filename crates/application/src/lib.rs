@@ -32,6 +32,7 @@ pub use services::{
         AlertDesk, AlertWords, Alerting, DueAlert, InvalidQuietHours, NamedAlertChannel, QuietHours,
     },
     batch_processor::{BatchProcessor, Binding, ChunkReport, Handlers, ProcessError},
+    coalescer::Coalescer,
     completion_urls::CompletionUrls,
     enhanced_batch_processor::{
         EnhancedBatchProcessor, Limits, Preview, PreviewContent, PreviewStatus, PreviewThen,

@@ -3,6 +3,7 @@
 pub mod active_failures;
 pub mod alerts;
 pub mod batch_processor;
+pub mod coalescer;
 pub mod completion_urls;
 pub mod enhanced_batch_processor;
 pub mod jobs;

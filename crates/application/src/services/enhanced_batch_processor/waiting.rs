@@ -13,7 +13,6 @@ use punctual_domain::{
     Completion, FailureKind, ItemId, ItemResult, ItemStatus, JobConfig, JobId, MAX_WAIT, Outcome,
     PurposeId, Waiting,
 };
-use tokio::sync::oneshot;
 use tracing::debug;
 use uuid::Uuid;
 
@@ -31,6 +30,7 @@ use crate::{
     },
     services::{
         batch_processor::{ChunkReport, Handlers},
+        coalescer::Coalescer,
         completion_urls::CompletionUrls,
         waiting::{accepted, deadline_passed},
     },
@@ -41,18 +41,14 @@ const POLL_AGAIN_AFTER: TimeDelta = TimeDelta::minutes(1);
 /// After so many polls in a row that a purpose's handler has not answered, one at a time is tried: those of other purposes shall not
 /// wait for it.
 const MAX_UNANSWERED: u32 = 5;
-/// Number of settlements that are stored together at most.
-const MAX_SETTLED_TOGETHER: usize = 256;
 
 /// Calls that wait, as far as a processor has to do with them. Clones share them.
 #[derive(Clone, Default)]
 pub(super) struct WaitingCalls {
     store: Option<Arc<dyn WaitingItems>>,
     urls: Option<CompletionUrls>,
-    /// Settlements that come while others are being stored, and are stored together.
-    queued: Arc<Mutex<Vec<Queued>>>,
-    /// Held by whichever stores what is queued.
-    storing: Arc<tokio::sync::Mutex<()>>,
+    /// Stores settlements that come at one time in one transaction.
+    settlements: Arc<Coalescer<(Uuid, Settlement), Settled>>,
     failures: BatchFailures,
     silent: Arc<Mutex<HashMap<PurposeId, Silence>>>,
     settled: Arc<Mutex<BTreeMap<JobId, SettledItems>>>,
@@ -63,13 +59,6 @@ struct Silence {
     in_a_row: u32,
     /// The last of them, or a poll that is tried since.
     last: DateTime<Utc>,
-}
-
-/// A settlement that is to be stored, and where its answer goes.
-struct Queued {
-    call_id: Uuid,
-    settlement: Settlement,
-    answer: oneshot::Sender<Result<Settled, StoreError>>,
 }
 
 /// What has become of items of a job that waited.
@@ -108,34 +97,11 @@ impl WaitingCalls {
         settlement: Settlement,
         now: DateTime<Utc>,
     ) -> Result<Settled, StoreError> {
-        let (answer, mut settled) = oneshot::channel();
-        self.queued().push(Queued {
-            call_id,
-            settlement,
-            answer,
-        });
-        loop {
-            let turn = tokio::select! {
-                biased;
-                settled = &mut settled => return settled.unwrap_or_else(|_panicked| {
-                    let message = "storing what became of a call that waits was interrupted";
-                    Err(StoreError::unavailable(message))
-                }),
-                turn = Arc::clone(&self.storing).lock_owned() => turn,
-            };
-            let some = {
-                let mut queued = self.queued();
-                let most = queued.len().min(MAX_SETTLED_TOGETHER);
-                let rest = queued.split_off(most);
-                mem::replace(&mut *queued, rest)
-            };
-            let store = Arc::clone(store);
-            // A caller that is dropped meanwhile takes nothing from the others of its group.
-            tokio::spawn(async move {
-                settle_together(&*store, some, now).await;
-                drop(turn);
-            });
-        }
+        let store = Arc::clone(store);
+        let settle = move |settlements: Vec<(Uuid, Settlement)>| async move {
+            store.settle_calls(&settlements, now).await
+        };
+        self.settlements.ask((call_id, settlement), settle).await
     }
 
     /// Whether the handler of a purpose is asked at `now`, in view of its silence so far.
@@ -171,31 +137,8 @@ impl WaitingCalls {
         self.silent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn queued(&self) -> MutexGuard<'_, Vec<Queued>> {
-        self.queued.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn settled(&self) -> MutexGuard<'_, BTreeMap<JobId, SettledItems>> {
         self.settled.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Stores settlements in one transaction, and answers each.
-async fn settle_together(store: &dyn WaitingItems, some: Vec<Queued>, now: DateTime<Utc>) {
-    let mut answers = Vec::with_capacity(some.len());
-    let mut settlements = Vec::with_capacity(some.len());
-    for one in some {
-        settlements.push((one.call_id, one.settlement));
-        answers.push(one.answer);
-    }
-    let stored = store.settle_calls(&settlements, now).await;
-    for (place, answer) in answers.into_iter().enumerate() {
-        let settled = match &stored {
-            Ok(settled) => Ok(settled.get(place).copied().unwrap_or(Settled::NotWaiting)),
-            Err(error) => Err(error.clone()),
-        };
-        // Who has been dropped meanwhile needs no answer.
-        _ = answer.send(settled);
     }
 }
 
