@@ -113,6 +113,7 @@ pub struct Store {
     changes: watch::Sender<()>,
     preferences: Preferences,
     group_commit: GroupCommit,
+    look_ups: Arc<waiting_items::LookUps>,
     /// How far this process has come in removing what was kept for long enough.
     removal: Arc<Mutex<retention::Pass>>,
     /// The newest division that this process knows; empty before it has been assigned a shard.
@@ -171,6 +172,7 @@ impl Store {
             arrivals: watch::Sender::new(()),
             changes: watch::Sender::new(()),
             preferences: Preferences::default(),
+            look_ups: Arc::default(),
             removal: Arc::default(),
             division: watch::Sender::default(),
             held: watch::Sender::new(false),

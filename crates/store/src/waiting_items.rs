@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
-    crash_point,
+    Coalescer, crash_point,
     ports::{
         Committed, DueCalls, Page, Paged, Settled, Settlement, StoreError, WaitingCall,
         WaitingChange, WaitingFilter, WaitingItem, WaitingItems,
@@ -62,6 +62,10 @@ const COUNTS: &str =
 /// The name of the key of completion URLs among the secrets.
 const COMPLETION_KEY: &str = "completion_key";
 
+/// Looks up calls by id, those that are asked for at one time by one statement. An answer is the call or why it cannot be read;
+/// `None`: it does not wait.
+pub(crate) type LookUps = Coalescer<String, Option<Result<WaitingCall, StoreError>>>;
+
 /// How many items of a job wait.
 struct OfJob(JobId, u64);
 
@@ -78,8 +82,13 @@ impl WaitingItems for Store {
     }
 
     async fn waiting_call(&self, call_id: Uuid) -> Result<Option<WaitingCall>, StoreError> {
-        let calls = self.calls(CALLS, &[call_id.to_string()]).await?;
-        calls.into_values().next().transpose()
+        let store = self.clone();
+        let look_up = move |ids: Vec<String>| async move {
+            let calls = store.calls(CALLS, &ids).await?;
+            Ok::<Vec<_>, StoreError>(ids.iter().map(|id| calls.get(id).cloned()).collect())
+        };
+        let call = self.look_ups.ask(call_id.to_string(), look_up).await?;
+        call.transpose()
     }
 
     async fn settle_calls(

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::future::join_all;
 use punctual_application::{
     ports::{
         Attempts, BatchReader, BatchStore, ChunkQueue, ClaimLimits, Clock, Page, Settled,
@@ -24,6 +25,7 @@ use crate::{
 on_both! {
     keeps_the_contract_of_what_waits
     many_calls_begin_and_end_by_few_statements
+    calls_that_are_asked_for_at_once_are_looked_up_by_one_statement
     settlements_at_one_time_end_a_call_once_and_the_batch
     a_cancellation_beside_settlements_leaves_nothing_parked
     calls_that_are_due_are_leased_once_though_two_ask
@@ -126,6 +128,24 @@ async fn many_calls_begin_and_end_by_few_statements(store: Store) {
     let (began, ended) = statements[0];
     assert!(began <= 4 && ended <= 7, "{statements:?}");
     assert_eq!(rows(&store).await, 0);
+}
+
+async fn calls_that_are_asked_for_at_once_are_looked_up_by_one_statement(store: Store) {
+    let now = SystemClock.now();
+    let calls = waiting(&store, now, &batch("job", now, &items(0..60), 60)).await;
+    let damage = "UPDATE @waiting_items SET at_deadline = 'wonder' WHERE tenant_id = 't0'";
+    store.database.execute(damage, values![]).await.unwrap();
+    let unknown = Uuid::new_v4();
+    let asked = [&calls[..], &[calls[1], unknown]].concat();
+    let before = STATEMENTS.get();
+    let mut found = join_all(asked.iter().map(|call| store.waiting_call(*call))).await;
+    assert_eq!(STATEMENTS.get() - before, 1);
+    let error = found.remove(0).unwrap_err();
+    assert!(error.to_string().contains("wonder"), "{error}");
+    for (call, found) in asked[1..].iter().zip(found) {
+        let found = found.unwrap().map(|found| found.call_id);
+        assert_eq!(found, (*call != unknown).then_some(*call));
+    }
 }
 
 async fn settlements_at_one_time_end_a_call_once_and_the_batch(store: Store) {
