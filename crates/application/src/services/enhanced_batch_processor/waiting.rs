@@ -200,7 +200,7 @@ impl EnhancedBatchProcessor {
         };
         match answer {
             Ok(outcome) => {
-                self.bring_further(store, &call, outcome).await?;
+                self.bring_further(&call, outcome).await?;
             }
             Err(problem) => {
                 let (job_id, purpose_id) = (&call.job_id, &call.purpose_id);
@@ -230,17 +230,22 @@ impl EnhancedBatchProcessor {
             return Ok(());
         }
         let passed = Err(deadline_passed(&call.waiting));
-        self.bring_further(store, &call, passed).await?;
+        self.bring_further(&call, passed).await?;
         Ok(())
     }
 
-    /// Brings a call further by an outcome.
-    async fn bring_further(
+    /// Brings a call that has just been looked up further by an outcome, as [`complete`](Completer::complete) does.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn bring_further(
         &self,
-        store: &Arc<dyn WaitingItems>,
         call: &WaitingCall,
         outcome: Result<Outcome, HandlerError>,
     ) -> Result<Settled, StoreError> {
+        let Some(store) = &self.waiting.store else {
+            return Ok(Settled::NotWaiting);
+        };
         if call.is_cancelled {
             return Ok(Settled::Cancelled);
         }
@@ -371,7 +376,7 @@ impl Completer for EnhancedBatchProcessor {
             return Ok(Settled::NotWaiting);
         };
         match store.waiting_call(call_id).await? {
-            Some(call) => self.bring_further(store, &call, outcome).await,
+            Some(call) => self.bring_further(&call, outcome).await,
             None => Ok(Settled::NotWaiting),
         }
     }

@@ -17,8 +17,8 @@ use uuid::Uuid;
 
 use super::{Operator, OperatorError};
 use crate::ports::{
-    Completer, HandlerError, HandlerErrorKind, Page, Paged, Settled, StoreError, WaitingCall,
-    WaitingChange, WaitingFilter,
+    HandlerError, HandlerErrorKind, Page, Paged, Settled, StoreError, WaitingCall, WaitingChange,
+    WaitingFilter,
 };
 
 /// Characters of the message of a failure that are kept.
@@ -239,7 +239,7 @@ impl Operator {
         outcome: Result<Outcome, HandlerError>,
     ) -> Result<TakenCompletion, OperatorError> {
         let (call_id, job_id) = (call.call_id, &call.job_id);
-        let settled = self.processor.complete(call_id, outcome).await?;
+        let settled = self.processor.bring_further(call, outcome).await?;
         debug!(%call_id, %job_id, ?settled, "A worker answered a call of {job_id}");
         match settled {
             Settled::Taken => Ok(TakenCompletion {
