@@ -85,6 +85,13 @@ pub(crate) enum ServiceCommand {
     Retention,
 }
 
+impl ServiceCommand {
+    /// Whether it reads preferences, whose time zones have to be those of the agents.
+    pub(crate) fn needs_zone_rules(&self) -> bool {
+        matches!(self, Self::Serve(_) | Self::Import { .. })
+    }
+}
+
 // The commands that work without settings.
 #[derive(Subcommand)]
 pub(crate) enum ShellCommand {

@@ -72,9 +72,12 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     let usual = || Command::Service(ServiceCommand::Serve(ServeOptions::default()));
     match cli.command.unwrap_or_else(usual) {
         Command::Service(command) => {
-            let settings = Settings::load().map_err(Failure::BadInput)?;
+            let needs_zone_rules = command.needs_zone_rules();
+            let settings = Settings::load(needs_zone_rules).map_err(Failure::BadInput)?;
             let _telemetry = begin_log(&settings).map_err(Failure::BadInput)?;
-            if let Some(folder) = &settings.config_tzdb_dir {
+            if let Some(folder) = &settings.config_tzdb_dir
+                && needs_zone_rules
+            {
                 log_zone_rules(folder);
             }
             process::keep_database_private(&settings.config_store_url);

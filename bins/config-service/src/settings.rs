@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use config::Config;
 use punctual_config_database::{Embedding, EmbeddingSettings, InvalidEmbedding, ServerSettings};
 use punctual_domain::Zone;
@@ -56,7 +56,12 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    pub(crate) fn load() -> anyhow::Result<Self> {
+    /// Reads the settings of this process. A command that needs no zone rules works also while they cannot be read, such as when
+    /// their files are being replaced.
+    ///
+    /// # Errors
+    /// The first setting that cannot be used, by name.
+    pub(crate) fn load(needs_zone_rules: bool) -> anyhow::Result<Self> {
         let mut builder = Config::builder();
         for (name, default) in NAMES {
             // One by one: the whole environment may hold what is not even Unicode. Empty means unset.
@@ -77,10 +82,15 @@ impl Settings {
         );
         // Nothing has read a zone yet.
         if let Some(folder) = &settings.config_tzdb_dir {
-            let rules = read_zone_folder(folder);
-            let rules =
-                rules.map_err(|error| anyhow!("invalid settings: CONFIG_TZDB_DIR: {error}"))?;
-            let _ = Zone::install(rules);
+            match read_zone_folder(folder) {
+                Ok(rules) => {
+                    let _ = Zone::install(rules);
+                }
+                Err(error) if needs_zone_rules => {
+                    bail!("invalid settings: CONFIG_TZDB_DIR: {error}")
+                }
+                Err(_) => {}
+            }
         }
         Ok(settings)
     }

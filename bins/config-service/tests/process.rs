@@ -610,4 +610,17 @@ fn zone_rules_that_change_in_their_folder_are_taken_while_it_runs() {
         version() == "2099b"
     });
     assert!(taken, "the rules are still {}", version());
+
+    // Refused rules stop neither the service nor what operators do meanwhile.
+    std::fs::remove_file(zones.join("UTC")).unwrap();
+    let code = |arguments: &[&str]| {
+        let mut command = self::command(folder.path(), arguments);
+        let address = service.1.trim_start_matches("http://");
+        command.env("CONFIG_HTTP_ADDR", address);
+        let output = command.env("CONFIG_TZDB_DIR", &zones).output();
+        output.unwrap().status.code()
+    };
+    assert_eq!(code(&["health"]), Some(0));
+    assert_eq!(code(&["keys", "list"]), Some(0));
+    assert_eq!(code(&["import", "/dev/null"]), Some(2));
 }
