@@ -180,6 +180,21 @@ pub(crate) enum Command {
     },
 }
 
+impl Command {
+    /// Whether it reads jobs or preferences itself. The others ask the running agent, or copy its files.
+    pub(crate) fn needs_zone_rules(&self) -> bool {
+        matches!(
+            self,
+            Self::Run(_)
+                | Self::Init { .. }
+                | Self::Check { .. }
+                | Self::Preview(_)
+                | Self::Simulate(_)
+                | Self::Zones(_)
+        )
+    }
+}
+
 #[derive(Args)]
 pub(crate) struct StatusOptions {
     /// Keep showing the state until Ctrl-C

@@ -79,11 +79,13 @@ fn this_program() -> Option<PathBuf> {
 }
 
 async fn run(cli: Cli) -> Result<(), Failure> {
+    let command = cli.command.unwrap_or(Command::Run(RunOptions::default()));
+    let needs_zone_rules = command.needs_zone_rules();
     let settings = || {
-        Settings::load(cli.settings.as_deref())
+        Settings::load(cli.settings.as_deref(), needs_zone_rules)
             .map_err(|error| Failure::BadInput(format!("{error:#}")))
     };
-    match cli.command.unwrap_or(Command::Run(RunOptions::default())) {
+    match command {
         Command::Run(options) => commands::run::run(settings()?, options).await,
         Command::Init { json } => commands::init::init(&settings()?, json),
         Command::Check { json } => commands::check::check(&settings()?, json),

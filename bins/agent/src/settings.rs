@@ -404,17 +404,19 @@ pub(crate) fn reference() -> String {
 }
 
 impl Settings {
-    /// Reads the settings of this process.
+    /// Reads the settings of this process. A command that needs no zone rules works also while they cannot be read, such as when
+    /// their files are being replaced.
     ///
     /// # Errors
     /// The first setting that cannot be used, by name.
-    pub(crate) fn load(file: Option<&Path>) -> anyhow::Result<Self> {
-        Self::from_sources(file, |name| std::env::var(name).ok())
+    pub(crate) fn load(file: Option<&Path>, needs_zone_rules: bool) -> anyhow::Result<Self> {
+        Self::from_sources(file, |name| std::env::var(name).ok(), needs_zone_rules)
     }
 
     fn from_sources(
         file: Option<&Path>,
         environment: impl Fn(&str) -> Option<String>,
+        needs_zone_rules: bool,
     ) -> anyhow::Result<Self> {
         let mut builder = Config::builder();
         for Setting { name, default, .. } in SETTINGS {
@@ -431,7 +433,10 @@ impl Settings {
         let built = builder.build().context("invalid settings")?;
         // Before any zone is read.
         if let Ok(folder) = built.get_string(TZDB_DIR) {
-            install_zones(&folder).context("invalid settings")?;
+            let installed = install_zones(&folder).context("invalid settings");
+            if needs_zone_rules {
+                installed?;
+            }
         }
         let settings: Self = built.try_deserialize().context("invalid settings")?;
         settings.check().context("invalid settings")?;
@@ -626,7 +631,7 @@ mod tests {
                 .find(|(given, _)| *given == name)
                 .map(|(_, value)| (*value).to_owned())
         };
-        Settings::from_sources(None, environment).map_err(|error| format!("{error:#}"))
+        Settings::from_sources(None, environment, true).map_err(|error| format!("{error:#}"))
     }
 
     #[test]

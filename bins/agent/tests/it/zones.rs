@@ -244,6 +244,17 @@ async fn rules_that_change_in_the_folder_move_the_runs_of_a_running_agent() {
         .until_logged("Failed to take changed zone rules, the previous ones stay in effect")
         .await;
     assert!(due_at("T06:00:00Z")(&agent.get(upcoming).await));
+    // Who is asked what is wrong, and how it is, answers.
+    let ask = |arguments: &[&str]| {
+        let mut command = project.command();
+        let address = agent.api().strip_prefix("http://").unwrap();
+        command.env("BATCH_HTTP_ADDR", address);
+        command.env("BATCH_TZDB_DIR", &folder);
+        output(command, arguments)
+    };
+    assert!(ask(&["health"]).0.status.success());
+    let (_, status) = ask(&["status", "--json"]);
+    assert!(status.contains("zone rules are not in effect"), "{status}");
 
     std::fs::write(&berlin, tzif(3)).unwrap();
     agent
