@@ -5,7 +5,7 @@ mod serve;
 mod settings;
 
 use std::{
-    fmt,
+    fmt, fs,
     io::{self, IsTerminal, Write},
     path::Path,
     process::ExitCode,
@@ -16,7 +16,7 @@ use anyhow::{Context, anyhow};
 use chrono::TimeDelta;
 use clap::{CommandFactory, Parser};
 use punctual_config_database::{
-    ConfigStore, Expiring, NewKey, Server, ServerError, ServerSettingNames,
+    ConfigStore, Expiring, KeyError, NewKey, Server, ServerError, ServerSettingNames,
 };
 use punctual_domain::{visible, visible_lines};
 use punctual_infrastructure::{ZoneFolderWatcher, check_alive, log_zone_rules};
@@ -130,6 +130,11 @@ async fn with_settings(settings: Settings, command: ServiceCommand) -> Result<()
             Ok(check_alive(address).await.map_err(|why| anyhow!(why))?)
         }
         ServiceCommand::Import { file } => {
+            // Only looked at: a pipe is opened once.
+            if let Err(error) = fs::metadata(&file) {
+                let problem = anyhow!("cannot read {}: {error}", file.display());
+                return Err(Failure::BadInput(problem));
+            }
             let store = open(&settings.config_store_url).await?;
             import(&store, &file).await
         }
@@ -147,7 +152,7 @@ async fn with_settings(settings: Settings, command: ServiceCommand) -> Result<()
         }
         ServiceCommand::Keys(command) => {
             let store = open(&settings.config_store_url).await?;
-            Ok(keys(&store, command).await?)
+            keys(&store, command).await
         }
         ServiceCommand::Erase { tenant, reason } => {
             let store = open(&settings.config_store_url).await?;
@@ -216,7 +221,7 @@ async fn import(store: &ConfigStore, file: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn keys(store: &ConfigStore, command: Keys) -> anyhow::Result<()> {
+async fn keys(store: &ConfigStore, command: Keys) -> Result<(), Failure> {
     match command {
         Keys::Create {
             name,
@@ -228,7 +233,12 @@ async fn keys(store: &ConfigStore, command: Keys) -> anyhow::Result<()> {
                 scope,
                 tenant_id,
             };
-            print_line(store.create_key(&new).await?.expose_secret())?;
+            let created = store.create_key(&new).await;
+            let key = created.map_err(|error| match error {
+                KeyError::Store(error) => Failure::from(error),
+                error => Failure::BadInput(error.into()),
+            })?;
+            print_line(key.expose_secret())?;
         }
         Keys::List => {
             for key in store.keys().await? {
@@ -243,22 +253,23 @@ async fn keys(store: &ConfigStore, command: Keys) -> anyhow::Result<()> {
             }
         }
         Keys::Rotate { name, overlap } => {
-            let key = store
-                .rotate_key(&name, TimeDelta::hours(overlap.into()))
-                .await?
-                .with_context(|| {
-                    format!("key `{name}` does not exist; `keys list` lists the keys")
-                })?;
+            let rotated = store.rotate_key(&name, TimeDelta::hours(overlap.into()));
+            let key = rotated.await?.ok_or_else(|| unknown_key(&name))?;
             print_line(key.expose_secret())?;
         }
         Keys::Revoke { name } => {
-            anyhow::ensure!(
-                store.revoke_key(&name).await?,
-                "key `{name}` does not exist; `keys list` lists the keys"
-            );
+            if !store.revoke_key(&name).await? {
+                return Err(unknown_key(&name));
+            }
         }
     }
     Ok(())
+}
+
+fn unknown_key(name: &str) -> Failure {
+    Failure::BadInput(anyhow!(
+        "key `{name}` does not exist; `keys list` lists the keys"
+    ))
 }
 
 /// Prints a line on standard output. A reader that has seen enough, such as `head`, causes no error.

@@ -223,12 +223,22 @@ fn what_cannot_be_used_is_named() {
     let error = String::from_utf8(open.stderr).unwrap();
     assert!(error.contains("set CONFIG_SERVICE_API_KEY"), "{error}");
     assert_eq!(open.status.code(), Some(2));
-    let mut missing = command(folder.path(), &["import", "/nowhere/preferences.ndjson"]);
-    let missing = missing.output().unwrap();
-    let error = String::from_utf8(missing.stderr).unwrap();
-    let last = error.lines().last().unwrap_or_default();
-    assert!(last.starts_with("error: cannot read /nowhere/"), "{error}");
-    assert_eq!(missing.status.code(), Some(1));
+    let wrong: [(&[&str], &str); 4] = [
+        (
+            &["import", "/nowhere/preferences.ndjson"],
+            "cannot read /nowhere/",
+        ),
+        (&["keys", "create", " "], "a key needs a name"),
+        (&["keys", "rotate", "agent"], "key `agent` does not exist"),
+        (&["keys", "revoke", "agent"], "key `agent` does not exist"),
+    ];
+    for (arguments, problem) in wrong {
+        let wrong = command(folder.path(), arguments).output().unwrap();
+        let error = String::from_utf8(wrong.stderr).unwrap();
+        let last = error.lines().last().unwrap_or_default();
+        assert!(last.starts_with(&format!("error: {problem}")), "{error}");
+        assert_eq!(wrong.status.code(), Some(2), "{arguments:?}");
+    }
     let mut wrong = command(folder.path(), &[]);
     wrong.env("CONFIG_HTTP_ADDR", "somewhere");
     let error = String::from_utf8(wrong.output().unwrap().stderr).unwrap();
