@@ -160,10 +160,15 @@ check() {
     grep -q 10:30 "$root/etc/punctual/batch/batch_config.json" || fail "the jobs are gone after the package was removed"
     has 600 punctual:punctual /var/lib/punctual/punctual.db
 
+    # On a larger disk.
+    in_root mv /var/lib/punctual /srv/data
+    in_root ln -s /srv/data /var/lib/punctual
     result=$(in_root apt-get purge -y -qq punctual 2>&1)
     grep -q 'rm -r /var/lib/punctual' <<<"$result" || fail "purged, it does not say that the databases stay: $result"
     if [ -e "$root/etc/punctual" ]; then fail "purged, but the settings are still there"; fi
     has 600 punctual:punctual /var/lib/punctual/config.db
+    in_root rm /var/lib/punctual
+    in_root mv /srv/data /var/lib/punctual
     install_deb new.deb
     check_result "a purge"
     has 640 root:punctual /etc/punctual/agent.env
