@@ -129,6 +129,9 @@ for name in STORES:
         refused = render({"secrets": {**GIVEN, name: url}}, accepted=False)
         assert name in refused and url not in refused, refused
     render({"secrets": {**GIVEN, name: GIVEN[name].replace("postgres:", "postgresql:")}})
+for part, name in zip(("agent", "config"), STORES):
+    env = [{"name": name, "value": "sqlite:///srv/punctual/var/punctual.db"}]
+    assert name in render({"secrets": GIVEN, part: {"env": env}}, accepted=False)
 assert "config.url" in render({"secrets": GIVEN, "config": {"enabled": False}}, accepted=False)
 # Prometheus has a key that may only look, if it is given one.
 for given, used in ((VIEW, VIEW), ({}, {"name": "punctual", "key": "BATCH_API_KEY"})):
