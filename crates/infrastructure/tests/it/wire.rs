@@ -26,7 +26,13 @@ use tempfile::TempDir;
 use crate::server::{client, feature, json as answer, serve, start, tenant, whole};
 
 /// Members whose values differ from server to server, and from day to day.
-const DIFFERENT: [&str; 4] = ["epoch", "updated_at", "changed_at", "schedule_since"];
+const DIFFERENT: [&str; 5] = [
+    "epoch",
+    "updated_at",
+    "changed_at",
+    "erased_at",
+    "schedule_since",
+];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/upgrades/wire")
@@ -43,7 +49,7 @@ fn recorded() -> BTreeMap<String, Value> {
     files.map(|file| read(file.unwrap().path())).collect()
 }
 
-/// A Config Database with a tenant of its own preference, one of an organization, and one that was removed.
+/// A Config Database with a tenant of its own preference, one of an organization, one that was removed, and one that was erased.
 async fn server() -> (String, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let settings = ServerSettings {
@@ -67,6 +73,7 @@ async fn server() -> (String, TempDir) {
     for (path, body) in [
         ("tenants/ann/configs/feature_preferences", ann),
         ("tenants/cat/configs/feature_preferences", weekly.clone()),
+        ("tenants/eve/configs/feature_preferences", weekly.clone()),
         ("tenants/bob/configs/feature_preferences", weekly),
         (
             "organizations/acme/configs/feature_preferences",
@@ -84,6 +91,9 @@ async fn server() -> (String, TempDir) {
     let removed = format!("{url}/api/v1/tenants/cat/configs/feature_preferences");
     let answer = http.delete(removed).send().await.unwrap();
     assert_eq!(answer.status(), 204);
+    let erased = http.delete(format!("{url}/api/v1/tenants/eve"));
+    let answer = erased.header("punctual-reason", "a test").send().await;
+    assert_eq!(answer.unwrap().status(), 200);
     (url, folder)
 }
 
@@ -102,6 +112,7 @@ async fn read(url: &str) -> Read {
     // Without what the pages of the snapshot have left in its memory.
     let tenants = [tenant("bob"), tenant("dora")];
     let found = client(url).preferences(&feature(), &tenants).await.unwrap();
+    let erased = agent.erased(&feature()).await.unwrap();
     let jobs = BTreeMap::from([(JobId::new("posts").unwrap(), JobDefaults::default())]);
     agent.publish(&feature(), &jobs).await.unwrap();
     Read {
@@ -114,6 +125,10 @@ async fn read(url: &str) -> Read {
             .collect(),
         after: page.cursor,
         found: by_tenant(found.into_values()),
+        erased: erased
+            .into_iter()
+            .map(|erased| erased.tenant_id.to_string())
+            .collect(),
     }
 }
 
@@ -124,6 +139,7 @@ struct Read {
     changes: BTreeMap<String, ChangeKind>,
     after: Cursor,
     found: BTreeMap<String, PreferenceRecord>,
+    erased: Vec<String>,
 }
 
 fn by_tenant(
@@ -193,6 +209,8 @@ async fn this_client_reads_what_the_released_server_answered() {
     assert_eq!(read.found.keys().collect::<Vec<_>>(), ["bob"]);
     of_acme(&read.found["bob"]);
     assert_eq!(read.changes["cat"], ChangeKind::Deleted);
+    assert_eq!(read.changes["eve"], ChangeKind::Erased);
+    assert_eq!(read.erased, ["eve"]);
     for (tenant, record) in &read.snapshot {
         let ChangeKind::Upserted(changed) = &read.changes[tenant] else {
             panic!("{tenant} is removed");
@@ -272,7 +290,7 @@ async fn this_server_answers_what_the_released_client_asked() {
     let (url, _folder) = server().await;
     let http = Client::new();
     let exchanges = recorded();
-    assert!(exchanges.len() >= 5, "{:?}", exchanges.keys());
+    assert!(exchanges.len() >= 6, "{:?}", exchanges.keys());
     for (name, exchange) in exchanges {
         let request = &exchange["request"];
         let method: Method = request["method"].as_str().unwrap().parse().unwrap();
@@ -299,6 +317,7 @@ fn name_of(method: &Method, path: &str) -> &'static str {
     match path.rsplit('/').next() {
         Some("groups") => "groups",
         Some("changes") => "changes",
+        Some("erased") => "erased",
         Some("jobs") if *method == Method::PUT => "publish_jobs",
         _ if path.contains("/bob/") => "tenant",
         _ => "unknown_tenant",
