@@ -121,7 +121,12 @@ impl Zone {
     /// The same zone with the rules that it has now, whatever [replaces](Self::replace) them later.
     #[must_use]
     pub fn pinned(&self) -> Self {
-        Self::new(Arc::clone(&self.name), self.time_zone())
+        self.with_rules_of(self)
+    }
+
+    /// The same zone with the rules that the other has now.
+    pub(crate) fn with_rules_of(&self, other: &Self) -> Self {
+        Self::new(Arc::clone(&self.name), other.time_zone())
     }
 
     /// Whether both have the same rules now.

@@ -54,7 +54,7 @@ pub fn zone_differences(
 
 /// The first instant from `from` on and until `until` at which the clocks of two zones differ. They can only begin to at a
 /// transition of one of them.
-fn first_difference(
+pub(crate) fn first_difference(
     before: &Zone,
     after: &Zone,
     from: DateTime<Utc>,

@@ -70,10 +70,10 @@ impl Mirror {
     pub fn slots_in_zone(&self, zone: &str, most: usize) -> Vec<(Slot, usize, Vec<TenantId>)> {
         let mut slots: BTreeMap<Slot, (usize, Vec<TenantId>)> = BTreeMap::new();
         for group in self.groups.numbers() {
-            let slot = self.groups.slot(group);
-            if slot.zone.name() != zone {
+            if self.groups.zone(group).name() != zone {
                 continue;
             }
+            let slot = self.groups.slot(group);
             let members = DueMembers {
                 mirror: self,
                 group,

@@ -2,7 +2,10 @@
 //! spreads its tenants, a number of minutes after it. Its members and its place in the due queue are links between
 //! numbers, so a group of one costs 32 bytes and its entry in an index, and moving a tenant is constant work.
 
-use std::{collections::BTreeMap, hash::BuildHasher};
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::BuildHasher,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use hashbrown::{DefaultHashBuilder, HashTable};
@@ -87,6 +90,10 @@ impl Groups {
         self.slots.unpack(self.groups[group as usize].slot)
     }
 
+    pub(super) fn zone(&self, group: u32) -> &Zone {
+        self.slots.zone(self.groups[group as usize].slot)
+    }
+
     pub(super) fn packed_slot(&self, group: u32) -> Packed {
         self.groups[group as usize].slot
     }
@@ -135,18 +142,19 @@ impl Groups {
         self.queue_anew(&passed);
     }
 
-    /// From now on, what falls due by these rules of the zones is due. Returns the slots as they were; `None`: none has changed.
+    /// From now on, what falls due by these rules of the zones is due. Returns the zones whose rules have changed, each with the
+    /// rules that it had.
     pub(super) fn take_zone_rules(
         &mut self,
         rules: impl Fn(&str) -> Option<Zone>,
-    ) -> Option<Slots> {
-        let before = self.slots.clone();
-        if !self.slots.take_zone_rules(rules) {
-            return None;
+    ) -> HashMap<Zone, Zone> {
+        let before = self.slots.take_zone_rules(rules);
+        if !before.is_empty() {
+            let in_them = |group: &u32| before.contains_key(self.zone(*group));
+            let changed: Vec<u32> = self.numbers().filter(in_them).collect();
+            self.queue_anew(&changed);
         }
-        let all: Vec<u32> = self.numbers().collect();
-        self.queue_anew(&all);
-        Some(before)
+        before
     }
 
     fn queue_anew(&mut self, groups: &[u32]) {

@@ -25,8 +25,9 @@ impl Packed {
 }
 
 /// What packed slots refer to. The rules of their zones change only with [`take_zone_rules`](Self::take_zone_rules).
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default)]
 pub(super) struct Slots {
+    /// Each once, with rules that all slots in it share.
     zones: Vec<Zone>,
     zone_numbers: HashMap<Zone, u32>,
     by_number: Vec<Option<Slot>>,
@@ -39,20 +40,13 @@ impl Slots {
         let Some((kind, days, minute)) = plain(slot) else {
             return Packed(NUMBERED | u64::from(self.number(slot)) << 3);
         };
-        let known = self.zone_numbers.get(&slot.zone).copied();
-        let zone = known.unwrap_or_else(|| {
-            let number = self.zones.len() as u32;
-            self.zones.push(slot.zone.pinned());
-            self.zone_numbers.insert(slot.zone.clone(), number);
-            number
-        });
+        let zone = self.zone_number(&slot.zone);
         Packed(kind | u64::from(days) << 3 | u64::from(minute) << 35 | u64::from(zone) << 46)
     }
 
     pub(super) fn unpack(&self, packed: Packed) -> Slot {
         if let Some(number) = packed.number() {
-            let slot = self.by_number[number as usize].clone();
-            return slot.expect("a slot in which tenants stand is kept");
+            return self.whole(number).clone();
         }
         let Packed(bits) = packed;
         let days = (bits >> 3) as u32;
@@ -68,18 +62,35 @@ impl Slots {
         Slot::new(recurrence, time, zone)
     }
 
-    /// Has the zones follow these rules. Those that they lack stay as they are. Returns whether any has changed.
-    pub(super) fn take_zone_rules(&mut self, rules: impl Fn(&str) -> Option<Zone>) -> bool {
-        let numbered = self.by_number.iter_mut().flatten();
-        let numbered = numbered.map(|slot| &mut slot.zone);
-        let mut has_changed = false;
-        for zone in self.zones.iter_mut().chain(numbered) {
+    /// The zone of a packed slot.
+    pub(super) fn zone(&self, packed: Packed) -> &Zone {
+        match packed.number() {
+            Some(number) => &self.whole(number).zone,
+            None => &self.zones[(packed.0 >> 46) as usize],
+        }
+    }
+
+    /// Has the zones follow these rules. Those that they lack stay as they are. Returns the zones whose rules have changed, each
+    /// with the rules that it had.
+    pub(super) fn take_zone_rules(
+        &mut self,
+        rules: impl Fn(&str) -> Option<Zone>,
+    ) -> HashMap<Zone, Zone> {
+        let mut before = HashMap::new();
+        for zone in &mut self.zones {
             if let Some(new) = rules(zone.name()).filter(|new| !new.has_rules_of(zone)) {
-                *zone = new.pinned();
-                has_changed = true;
+                let new = zone.with_rules_of(&new);
+                before.insert(new.clone(), std::mem::replace(zone, new));
             }
         }
-        has_changed
+        if !before.is_empty() {
+            for slot in self.by_number.iter_mut().flatten() {
+                if let Some((new, _)) = before.get_key_value(&slot.zone) {
+                    slot.zone = new.clone();
+                }
+            }
+        }
+        before
     }
 
     /// How many have a number.
@@ -100,12 +111,30 @@ impl Slots {
         });
     }
 
+    /// The slot with this number.
+    fn whole(&self, number: u32) -> &Slot {
+        let slot = self.by_number[number as usize].as_ref();
+        slot.expect("a slot in which tenants stand is kept")
+    }
+
+    /// The number of a zone, which keeps the rules that it has when it is first met.
+    fn zone_number(&mut self, zone: &Zone) -> u32 {
+        if let Some(number) = self.zone_numbers.get(zone) {
+            return *number;
+        }
+        let number = self.zones.len() as u32;
+        self.zones.push(zone.pinned());
+        self.zone_numbers.insert(zone.clone(), number);
+        number
+    }
+
     fn number(&mut self, slot: &Slot) -> u32 {
         if let Some(number) = self.numbers.get(slot) {
             return *number;
         }
+        let zone = self.zone_number(&slot.zone);
         let pinned = Some(Slot {
-            zone: slot.zone.pinned(),
+            zone: self.zones[zone as usize].clone(),
             ..slot.clone()
         });
         let number = if let Some(number) = self.free.pop() {

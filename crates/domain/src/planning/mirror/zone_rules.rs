@@ -1,28 +1,46 @@
 //! What other rules of time zones do to the tenants: those who were still to come run, even where the new time is past.
 
+use chrono::TimeDelta;
+
 use super::{Mirror, groups::NONE};
 use crate::{
     planning::{placement::still_to_come, position::Position},
-    time::zone::Zone,
+    time::{slot::Slot, zone::Zone, zone_differences::first_difference},
 };
+
+/// Where clocks agree for so long before and after the position, no run has moved across it: a spread is a day at most, and a date
+/// begins and ends in one zone a day before or after another.
+const NEAR: TimeDelta = TimeDelta::days(7);
 
 impl Mirror {
     /// Has the slots follow these rules: pass what reads a zone by name. Until then they follow those with which they were taken
     /// up. What was still to come, and whose time lies behind the position by the new rules, is planned now. A zone that the rules
     /// lack stays as it is. Returns whether the rules of any zone differ from what they were.
     pub fn take_zone_rules(&mut self, rules: impl Fn(&str) -> Option<Zone>) -> bool {
-        let Some(before) = self.groups.take_zone_rules(rules) else {
+        let mut before = self.groups.take_zone_rules(rules);
+        if before.is_empty() {
             return false;
-        };
+        }
         let Some(until) = self.position().map(Position::planned_until) else {
             return true;
         };
+        // Most releases change what is long past, or months ahead.
+        let near = until.checked_sub_signed(NEAR);
+        if let Some((from, to)) = near.zip(until.checked_add_signed(NEAR)) {
+            before.retain(|new, old| first_difference(old, new, from, to).is_some());
+        }
+        if before.is_empty() {
+            return true;
+        }
         for group in self.groups.numbers() {
-            let old = before.unpack(self.groups.packed_slot(group));
-            let (new, spread) = (self.groups.slot(group), self.groups.spread(group));
-            if old.zone.has_rules_of(&new.zone) {
+            let Some(zone) = before.get(self.groups.zone(group)) else {
                 continue;
-            }
+            };
+            let (new, spread) = (self.groups.slot(group), self.groups.spread(group));
+            let old = Slot {
+                zone: zone.clone(),
+                ..new.clone()
+            };
             let moved = still_to_come((&old, spread), (&new, spread), until, until);
             let Some(moved) = moved else {
                 continue;
@@ -46,7 +64,7 @@ mod tests {
     use std::sync::Arc;
 
     use chrono::{DateTime, Utc};
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::{
@@ -59,19 +77,24 @@ mod tests {
         text.parse().unwrap()
     }
 
+    /// A tenant in Berlin who runs daily at this time, on the dates that `bounds` count.
+    fn berliner(time: &str, since: Option<&str>, bounds: &Value) -> PreferenceRecord {
+        let mut preference = json!({"enabled": true, "frequency": "daily", "preferred_time": time,
+            "timezone": "Europe/Berlin"});
+        let fields = preference.as_object_mut().unwrap();
+        fields.extend(bounds.as_object().unwrap().clone());
+        PreferenceRecord {
+            tenant_id: TenantId::new(format!("at-{time}")).unwrap(),
+            preference: Arc::new(fields.clone()),
+            updated_at: Some(at("2026-01-01T00:00:00Z")),
+            schedule_since: since.map(at),
+            organization: None,
+        }
+    }
+
     /// A mirror of tenants in Berlin who run daily at these times, planned until then.
     fn berliners(times: &[&str], planned_until: &str, since: Option<&str>) -> Mirror {
-        let record = |time: &&str| {
-            let preference = json!({"enabled": true, "frequency": "daily", "preferred_time": time,
-                "timezone": "Europe/Berlin"});
-            PreferenceRecord {
-                tenant_id: TenantId::new(format!("at-{time}")).unwrap(),
-                preference: Arc::new(preference.as_object().unwrap().clone()),
-                updated_at: Some(at("2026-01-01T00:00:00Z")),
-                schedule_since: since.map(at),
-                organization: None,
-            }
-        };
+        let record = |time: &&str| berliner(time, since, &json!({}));
         let records: Vec<_> = times.iter().map(record).collect();
         let mut mirror = Mirror::new(Preference::default(), Zone::utc(), 0);
         mirror.replace(&records, Reading::first(at("2026-12-31T00:00:00Z")));
@@ -152,5 +175,47 @@ mod tests {
         // Other zones stay where they are.
         let mut elsewhere = Mirror::new(Preference::default(), Zone::utc(), 0);
         assert!(!as_in(&mut elsewhere, "Africa/Cairo"));
+    }
+
+    #[test]
+    fn all_in_a_zone_follow_the_same_rules_also_who_comes_later() {
+        let mut mirror = berliners(&["08:00"], "2026-02-02T07:30:00Z", None);
+        assert!(as_in(&mut mirror, "Africa/Cairo"));
+        // The process still has other rules for Berlin. One of these tenants has a slot that is kept whole.
+        let came = [
+            berliner("11:00", None, &json!({})),
+            berliner("12:00", None, &json!({"start_date": "2026-01-01"})),
+        ];
+        mirror.take_page(&came, Reading::first(at("2026-02-02T07:31:00Z")));
+        let new = [
+            "at-11:00 2026-02-02 09:00",
+            "at-12:00 2026-02-02 10:00",
+            "at-08:00 2026-02-03 06:00",
+        ];
+        assert_eq!(planned(&mut mirror, "2026-02-03T06:30:00Z"), new);
+        assert!(as_in(&mut mirror, "Europe/Berlin"));
+        let old = [
+            "at-08:00 2026-02-03 07:00",
+            "at-11:00 2026-02-03 10:00",
+            "at-12:00 2026-02-03 11:00",
+        ];
+        assert_eq!(planned(&mut mirror, "2026-02-03T12:00:00Z"), old);
+    }
+
+    #[test]
+    fn rules_that_differ_in_another_season_move_nothing_now() {
+        let mut mirror = berliners(&["08:00", "09:00"], "2026-02-02T07:30:00Z", None);
+        assert!(as_in(&mut mirror, "Africa/Algiers"));
+        assert_eq!(
+            planned(&mut mirror, "2026-02-02T09:00:00Z"),
+            ["at-09:00 2026-02-02 08:00"]
+        );
+        assert!(as_in(&mut mirror, "Europe/Berlin"));
+        mirror.set_planned_until(at("2026-07-01T05:30:00Z"));
+        assert!(as_in(&mut mirror, "Africa/Algiers"));
+        assert_eq!(
+            planned(&mut mirror, "2026-07-01T08:00:00Z"),
+            ["at-08:00 2026-07-01 07:00", "at-09:00 2026-07-01 08:00"]
+        );
     }
 }
