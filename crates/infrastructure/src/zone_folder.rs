@@ -68,8 +68,8 @@ pub fn read_zone_folder(folder: &Path) -> Result<ZoneRules, ZoneFolderError> {
     let mut files = Vec::new();
     let read = walk(folder, "", MAX_DEPTH, &mut |name, path, _| {
         match fs::read(path) {
-            // Tables and lists stand beside the zones.
-            Ok(content) if !content.starts_with(b"TZif") => {}
+            // Tables and lists stand beside the zones. What is empty is of neither: a full disk leaves such files.
+            Ok(content) if !content.is_empty() && !content.starts_with(b"TZif") => {}
             _ if files.len() >= MAX_FILES => {}
             Ok(content) => files.push((name, content)),
             // Its zone is named among those that cannot be read.
@@ -199,6 +199,7 @@ mod tests {
             write(folder, &format!("posix/{name}"), &tzif());
         }
         write(folder, "Asia/Tokyo", b"TZif2 cut off");
+        write(folder, "Asia/Seoul", b"");
         write(folder, "zone.tab", b"# a table");
         std::os::unix::fs::symlink(folder.join("none"), folder.join("Nowhere")).unwrap();
         let rules = read_zone_folder(folder).unwrap();
@@ -210,7 +211,8 @@ mod tests {
             "UTC",
         ];
         assert_eq!(names, expected.into());
-        assert!(rules.unreadable().contains("Asia/Tokyo"));
+        let unreadable = ["Asia/Seoul", "Asia/Tokyo"].map(str::to_owned);
+        assert_eq!(rules.unreadable(), &BTreeSet::from(unreadable));
         let hash = rules.version().to_owned();
         assert!(hash.starts_with("hash "), "{hash}");
         write(folder, "tzdata.zi", b"# version 2026z\n# more");

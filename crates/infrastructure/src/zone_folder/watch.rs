@@ -92,13 +92,14 @@ impl ZoneFolderWatcher {
     }
 }
 
-/// Refuses rules in which a zone of those in effect cannot be read.
+/// Refuses rules in which a zone of those in effect cannot be read: its file is there, and whatever it holds is not the zone.
 fn check(folder: &Path, new: &ZoneRules, in_effect: &ZoneRules) -> Result<(), ZoneFolderError> {
-    let mut unreadable = new.unreadable().iter();
-    match unreadable.find(|zone| in_effect.zone(zone).is_some()) {
+    let folder = resolve(folder);
+    let is_damaged = |zone: &&str| new.zone(zone).is_none() && folder.join(zone).is_file();
+    match in_effect.names().find(is_damaged) {
         Some(zone) => Err(ZoneFolderError::Damaged {
-            folder: resolve(folder).to_owned(),
-            zone: zone.clone(),
+            folder: folder.to_owned(),
+            zone: zone.to_owned(),
         }),
         None => Ok(()),
     }
@@ -199,10 +200,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         fill(folder);
-        write(folder, "Asia/Tokyo", b"TZif2 cut off");
-        let damaged = read_zone_folder(folder).unwrap();
-        assert!(check(folder, &damaged, &damaged).is_ok());
-        let error = check(folder, &damaged, &ZoneRules::built_in()).unwrap_err();
-        assert!(error.to_string().contains("Asia/Tokyo"), "{error}");
+        let whole = read_zone_folder(folder).unwrap();
+        let built_in = ZoneRules::built_in();
+        assert!(
+            check(folder, &whole, &built_in).is_ok(),
+            "others are missing"
+        );
+        // The second one is what a full disk leaves.
+        for content in [b"TZif2 cut off".as_slice(), b"", b"something else"] {
+            write(folder, "Asia/Tokyo", content);
+            let damaged = read_zone_folder(folder).unwrap();
+            assert!(check(folder, &damaged, &damaged).is_ok());
+            let error = check(folder, &damaged, &built_in).unwrap_err();
+            assert!(error.to_string().contains("Asia/Tokyo"), "{error}");
+        }
     }
 }
