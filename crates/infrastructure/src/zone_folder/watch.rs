@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use punctual_domain::{Zone, ZoneRules};
@@ -15,14 +15,15 @@ use super::{MAX_DEPTH, ZoneFolderError, log_zone_rules, read_zone_folder, resolv
 /// How often the folder is looked at.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What tells a changed file from the one that was read: also one that another takes the place of, as packages and links do.
-type FolderState = BTreeMap<String, (Option<SystemTime>, u64, u64)>;
+/// What tells a changed file from the one that was read: also one that another takes the place of, as packages and links do. When
+/// a file was changed is set by the machine alone; when it was modified is whatever a package says.
+type FolderState = BTreeMap<String, ((i64, i64), u64, u64)>;
 
 /// Follows a folder of zone rules.
 #[derive(Debug)]
 pub struct ZoneFolderWatcher {
     folder: PathBuf,
-    /// As the folder was when it was last read; `None`: not by this watcher.
+    /// As the folder was when it was last read; `None`: not by this watcher, or it could not be used.
     seen: Option<FolderState>,
     last: Option<FolderState>,
 }
@@ -46,48 +47,57 @@ impl ZoneFolderWatcher {
         notify: impl Fn(&Result<bool, ZoneFolderError>),
     ) {
         let (folder, mut watcher) = (self.folder.clone(), self);
+        // Why the folder cannot be used, as it was last logged.
+        let mut logged = None;
         let mut stop = std::pin::pin!(stop);
         while tokio::time::timeout(POLL_INTERVAL, &mut stop)
             .await
             .is_err()
         {
-            let looked = tokio::task::spawn_blocking(move || {
+            let looking = tokio::task::spawn_blocking(move || {
                 let found = watcher.look();
                 (watcher, found)
             });
             let found;
-            (watcher, found) = looked
+            (watcher, found) = looking
                 .await
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
             let Some(found) = found else {
                 continue;
             };
-            let before = Zone::rules();
-            let taken = found.and_then(|rules| {
-                check(&folder, &rules, &before)?;
+            let taken = found.map(|rules| {
+                let before = Zone::rules();
                 let is_new = rules != before;
                 if is_new {
                     warn_of_missing(&folder, &rules, &before);
                     Zone::replace(rules);
                     log_zone_rules(&folder);
                 }
-                Ok(is_new)
+                is_new
             });
-            if let Err(error) = &taken {
+            let failure = taken.as_ref().err().map(ToString::to_string);
+            if let Some(error) = failure.as_ref().filter(|_| failure != logged) {
                 warn!(%error, "Failed to take changed zone rules, the previous ones stay in effect: {error}");
             }
+            logged = failure;
             notify(&taken);
         }
     }
 
-    /// What the folder holds, where it is not known yet. A folder that is being written is left alone until it stands still.
+    /// What the folder holds, where it is not known yet. A folder that is being written is left alone until it stands still. One that
+    /// cannot be used is read again each time: the disk may be at fault.
     fn look(&mut self) -> Option<Result<ZoneRules, ZoneFolderError>> {
         let now = state(&self.folder);
         let is_news = self.seen.as_ref() != Some(&now) && self.last.as_ref() == Some(&now);
         self.last = Some(now.clone());
         is_news.then(|| {
-            self.seen = Some(now);
-            read_zone_folder(&self.folder)
+            let found = read_zone_folder(&self.folder);
+            let found = found.and_then(|rules| {
+                check(&self.folder, &rules, &Zone::rules())?;
+                Ok(rules)
+            });
+            self.seen = found.is_ok().then_some(now);
+            found
         })
     }
 }
@@ -120,14 +130,15 @@ fn warn_of_missing(folder: &Path, new: &ZoneRules, in_effect: &ZoneRules) {
 fn state(folder: &Path) -> FolderState {
     let mut files = FolderState::new();
     let _ = walk(resolve(folder), "", MAX_DEPTH, &mut |name, _, about| {
-        files.insert(name, (about.modified().ok(), about.len(), about.ino()));
+        let changed = (about.ctime(), about.ctime_nsec());
+        files.insert(name, (changed, about.len(), about.ino()));
     });
     files
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, time::SystemTime};
 
     use super::*;
     use crate::zone_folder::tests::tzif;
@@ -166,7 +177,39 @@ mod tests {
         assert!(watcher.look().is_none());
         let error = watcher.look().unwrap().unwrap_err().to_string();
         assert!(error.contains("UTC is missing"), "{error}");
-        assert!(watcher.look().is_none(), "it is reported once");
+        let again = watcher.look().unwrap();
+        assert!(again.is_err(), "the disk may have been at fault");
+        write(folder, "UTC", &tzif());
+        assert!(watcher.look().is_none());
+        assert!(watcher.look().unwrap().is_ok());
+    }
+
+    #[test]
+    fn a_file_that_changes_is_seen_whatever_time_its_package_gives_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        fill(folder);
+        let path = folder.join("UTC");
+        let changed = || {
+            let about = fs::metadata(&path).unwrap();
+            (about.ctime(), about.ctime_nsec())
+        };
+        let write_in_place = || {
+            let before = changed();
+            // Clocks of file systems are coarse.
+            while changed() == before {
+                fs::write(&path, tzif()).unwrap();
+                let file = fs::File::options().write(true).open(&path).unwrap();
+                file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+            }
+        };
+        write_in_place();
+        let mut watcher = ZoneFolderWatcher::new(folder);
+        assert!(watcher.look().is_none());
+        assert!(watcher.look().unwrap().is_ok());
+        write_in_place();
+        assert!(watcher.look().is_none());
+        assert!(watcher.look().is_some());
     }
 
     #[test]
