@@ -58,10 +58,14 @@ impl ZoneFolderWatcher {
                 let found = watcher.look();
                 (watcher, found)
             });
+            let looked = tokio::select! {
+                looked = looking => looked,
+                // A disk that does not answer keeps no program from its end.
+                () = &mut stop => return,
+            };
             let found;
-            (watcher, found) = looking
-                .await
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+            (watcher, found) =
+                looked.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
             let Some(found) = found else {
                 continue;
             };
