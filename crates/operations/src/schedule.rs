@@ -63,7 +63,7 @@ pub(super) async fn zones(State(app): State<App>) -> Result<Json<Zones>, Problem
 pub(super) struct ZoneQuery {
     /// Name of the zone, such as `Europe/Berlin`.
     zone: String,
-    /// Number of tenants that are named of each time, 0 to 10000 (default: 10); a higher value counts as 10000.
+    /// Number of tenants named of each time, 0 to 10000 (default: 10), and at most 100000 in all; a higher value counts as 10000.
     named: Option<usize>,
 }
 

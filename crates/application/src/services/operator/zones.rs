@@ -43,8 +43,12 @@ pub struct TenantInZone {
     pub spread_minutes: i64,
 }
 
+/// How many tenants of a zone are named at most: some megabytes of an answer.
+const MAX_NAMED: usize = 100_000;
+
 impl Operator {
-    /// Who is scheduled in the zone of this name, by job and time, with the ids of up to `named` tenants of each time.
+    /// Who is scheduled in the zone of this name, by job and time, with the ids of up to `named` tenants of each time, and of 100,000
+    /// tenants in all.
     pub async fn schedules_in_zone(&self, zone: String, named: usize) -> Vec<ScheduleInZone> {
         let status = self.status.get();
         let found = tokio::task::spawn_blocking(move || {
@@ -54,14 +58,18 @@ impl Operator {
                 .map(|(job_id, job)| (job_id, &job.mirror))
                 .collect();
             let mut schedules = Vec::new();
+            let mut left = MAX_NAMED;
             for (job_id, mirror) in jobs {
                 mirror.read(|mirror| {
-                    let slots = mirror.slots_in_zone(&zone, named).into_iter();
-                    schedules.extend(slots.map(|(slot, tenants, named)| ScheduleInZone {
-                        job_id: job_id.clone(),
-                        preference: when(slot),
-                        tenants,
-                        named: with_spread(mirror, named),
+                    let slots = mirror.slots_in_zone(&zone, named, left).into_iter();
+                    schedules.extend(slots.map(|(slot, tenants, named)| {
+                        left -= named.len();
+                        ScheduleInZone {
+                            job_id: job_id.clone(),
+                            preference: when(slot),
+                            tenants,
+                            named: with_spread(mirror, named),
+                        }
                     }));
                 });
             }

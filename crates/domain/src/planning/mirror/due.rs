@@ -65,9 +65,15 @@ impl Mirror {
         })
     }
 
-    /// The slots of the zone of this name, in order, with how many tenants stand in each, and the ids of up to `most` of them.
+    /// The slots of the zone of this name, in order, with how many tenants stand in each, and the ids of up to `most` of them, of
+    /// all slots together as many as are `left`.
     #[must_use]
-    pub fn slots_in_zone(&self, zone: &str, most: usize) -> Vec<(Slot, usize, Vec<TenantId>)> {
+    pub fn slots_in_zone(
+        &self,
+        zone: &str,
+        most: usize,
+        mut left: usize,
+    ) -> Vec<(Slot, usize, Vec<TenantId>)> {
         let mut slots: BTreeMap<Slot, (usize, Vec<TenantId>)> = BTreeMap::new();
         for group in self.groups.numbers() {
             if self.groups.zone(group).name() != zone {
@@ -80,9 +86,11 @@ impl Mirror {
             };
             let (count, named) = slots.entry(slot).or_default();
             *count += self.groups.members(group) as usize;
-            let left = most.saturating_sub(named.len());
+            let already = named.len();
+            let more = most.saturating_sub(already).min(left);
             let ids = members.numbers().map(|number| self.tenants.id(number));
-            named.extend(ids.take(left));
+            named.extend(ids.take(more));
+            left -= named.len() - already;
         }
         let slots = slots.into_iter();
         slots

@@ -450,14 +450,21 @@ fn who_is_scheduled_in_a_zone_is_listed_by_slot() {
     ];
     records.extend((0..40).map(|n| record(&format!("t{n}"), daily("09:00", berlin), DAY)));
     mirror.replace(&records, first());
-    let listed = |most| -> Vec<(String, usize, usize)> {
-        let slots = mirror.slots_in_zone(berlin, most).into_iter();
+    let listed = |most, in_all| -> Vec<(String, usize, usize)> {
+        let slots = mirror.slots_in_zone(berlin, most, in_all).into_iter();
         slots
             .map(|(slot, tenants, named)| (slot.to_string(), tenants, named.len()))
             .collect()
     };
     let [early, late] = ["07:00", "09:00"].map(|time| format!("daily {time} {berlin}"));
-    assert_eq!(listed(3), [(early.clone(), 1, 1), (late.clone(), 40, 3)]);
-    assert_eq!(listed(100), [(early, 1, 1), (late, 40, 40)]);
-    assert!(mirror.slots_in_zone("America/Lima", 3).is_empty());
+    assert_eq!(
+        listed(3, 100),
+        [(early.clone(), 1, 1), (late.clone(), 40, 3)]
+    );
+    assert_eq!(listed(100, 100), [(early, 1, 1), (late, 40, 40)]);
+    let few = listed(100, 10);
+    let counted: usize = few.iter().map(|(_, tenants, _)| tenants).sum();
+    let named: usize = few.iter().map(|(_, _, named)| named).sum();
+    assert_eq!((counted, named), (41, 10), "{few:?}");
+    assert!(mirror.slots_in_zone("America/Lima", 3, 100).is_empty());
 }
