@@ -113,9 +113,13 @@ impl Zone {
         }
     }
 
+    /// The rules, which do not change while they are looked at: look shortly, and at one zone at a time.
+    fn look(&self) -> RwLockReadGuard<'_, TimeZone> {
+        self.rules.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn time_zone(&self) -> TimeZone {
-        let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner);
-        rules.clone()
+        self.look().clone()
     }
 
     /// The same zone with the rules that it has now, whatever [replaces](Self::replace) them later.
@@ -199,7 +203,7 @@ impl Zone {
     /// How far the zone's clocks are ahead of UTC at `instant`, in seconds.
     #[must_use]
     pub fn offset_seconds(&self, instant: DateTime<Utc>) -> Option<i32> {
-        Some(self.time_zone().to_offset(to_timestamp(instant)?).seconds())
+        Some(self.look().to_offset(to_timestamp(instant)?).seconds())
     }
 
     /// The instant at which the clocks show `date` and `time`: in an overlap the first of the two; in a
@@ -221,7 +225,7 @@ impl Zone {
         .ok()?;
         let local = date.to_datetime(time);
         from_timestamp(
-            self.time_zone()
+            self.look()
                 .to_ambiguous_timestamp(local)
                 .compatible()
                 .ok()?,
@@ -231,7 +235,7 @@ impl Zone {
     /// The first instant after `instant` at which the zone's offset or name of it changes.
     #[must_use]
     pub fn next_transition(&self, instant: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let rules = self.time_zone();
+        let rules = self.look();
         let next = rules.following(to_timestamp(instant)?).next()?;
         from_timestamp(next.timestamp())
     }
