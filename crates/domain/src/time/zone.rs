@@ -159,7 +159,8 @@ impl Zone {
 
     /// Has these rules take the place of those in effect, while the program runs: every zone that has been read follows them from
     /// now on, unless it is [pinned](Self::pinned). A zone that they lack keeps the rules it has, and a zone that has not been read
-    /// yet is then unknown. A scheduler that runs takes them when its jobs are renewed (`Jobs::renew`).
+    /// yet is then unknown. A scheduler that runs takes them when its jobs are renewed (`Jobs::renew`); a process with several
+    /// schedulers renews the jobs of each.
     pub fn replace(rules: ZoneRules) {
         InEffect::change().replace(rules);
     }
