@@ -77,6 +77,9 @@ pub(super) async fn zone_schedules(
     query: Result<Query<ZoneQuery>, QueryRejection>,
 ) -> Result<Json<ZoneSchedules>, Problem> {
     let Query(ZoneQuery { zone, named }) = query?;
+    let zone = zone.parse::<Zone>();
+    let zone = zone.map_err(|error| Problem::bad_request(format!("zone: {error}")))?;
+    let zone = zone.name().to_owned();
     let named = named.unwrap_or(10).min(MAX_NAMED);
     let schedules = app.operator.schedules_in_zone(zone.clone(), named).await;
     Ok(Json(ZoneSchedules { zone, schedules }))

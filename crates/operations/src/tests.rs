@@ -212,7 +212,7 @@ async fn every_response() {
         "/api/v1/waiting",
         "/api/v1/restore",
         "/api/v1/zones",
-        "/api/v1/zones/schedules?zone=UTC",
+        "/api/v1/zones/schedules?zone=utc",
     ] {
         api.get(path).await;
     }
@@ -304,6 +304,7 @@ async fn every_kind_of_error() {
         "/api/v1/tenants/a%20b/export",
         "/api/v1/tenants/ann/explain",
         "/api/v1/tenants/ann/explain?job_id=posts&date=monday",
+        "/api/v1/zones/schedules?zone=Berlin",
     ] {
         api.get(path).await;
     }
