@@ -88,8 +88,8 @@ impl ZoneFolderWatcher {
         }
     }
 
-    /// What the folder holds, where it is not known yet. A folder that is being written is left alone until it stands still. One that
-    /// cannot be used is read again each time: the disk may be at fault.
+    /// What the folder holds, where it is not known yet. A folder that is being written is left alone until it stands still. One
+    /// that cannot be used is read again each time: the disk may be at fault.
     fn look(&mut self) -> Option<Result<ZoneRules, ZoneFolderError>> {
         let now = state(&self.folder);
         let is_news = self.seen.as_ref() != Some(&now) && self.last.as_ref() == Some(&now);

@@ -47,8 +47,8 @@ pub struct TenantInZone {
 const MAX_NAMED: usize = 100_000;
 
 impl Operator {
-    /// Who is scheduled in the zone of this name, by job and time, with the ids of up to `named` tenants of each time, and of 100,000
-    /// tenants in all.
+    /// Who is scheduled in the zone of this name, by job and time, with the ids of up to `named` tenants of each time, and of
+    /// 100,000 tenants in all.
     pub async fn schedules_in_zone(&self, zone: String, named: usize) -> Vec<ScheduleInZone> {
         let status = self.status.get();
         let found = tokio::task::spawn_blocking(move || {
