@@ -238,12 +238,12 @@ impl Erasure<'_> {
         format!("%\"{}\"%", self.tenant)
     }
 
-    /// Whether a chunk with a higher number has the tenant.
-    pub(super) async fn is_in_chunks_behind(&self, chunk: i64) -> Result<bool, StoreError> {
+    /// The number of the last chunk, where none behind `chunk` has the tenant; `None`: one has.
+    pub(super) async fn last_without(&self, chunk: i64) -> Result<Option<i64>, StoreError> {
         let database = &self.store.database;
         let pattern = self.pattern();
         let last: Option<i64> = database.fetch_optional(LAST_CHUNK, values![]).await?;
-        let (mut from, last) = (chunk.max(0), last.unwrap_or_default());
+        let (mut from, last) = (chunk, last.unwrap_or_default());
         while from < last {
             let to = last.min(from + CHUNKS_PER_LOOK);
             let looked = values![from, to, &*pattern];
@@ -252,11 +252,11 @@ impl Erasure<'_> {
                 .iter()
                 .any(|message| has(message, self.tenant.as_str()))
             {
-                return Ok(true);
+                return Ok(None);
             }
             from = to;
         }
-        Ok(false)
+        Ok(Some(last))
     }
 
     /// Takes the tenant out of all chunks there are. Returns the number of the last one.

@@ -1,6 +1,6 @@
 //! Erasures that were carried out, by a keyed hash of the tenant's id: when the Config Database names one again, only chunks are looked at
-//! that were queued since. Each has the last chunk that it looked at. Where retention has removed this chunk, its number may be that of
-//! another one, so the erasure is repeated.
+//! that were queued since. Each has a chunk up to which nothing is left of the tenant. Where retention has removed this chunk, its number
+//! may be that of another one, so the erasure is repeated.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::ports::StoreError;
@@ -11,18 +11,38 @@ use crate::driver::values;
 /// How long an erasure is remembered: longer than the 30 days in which the Config Database names it.
 pub(crate) const REMEMBERED_FOR: TimeDelta = TimeDelta::days(45);
 
-/// Chunks that are looked at again although they are not behind the last one: in `PostgreSQL`, some that were being queued then are
-/// seen later than others with higher numbers. They are those of a million items.
+/// How long before an erasure a chunk must have been queued, so that all chunks with lower numbers can be seen: in `PostgreSQL`, those of
+/// a transaction that is still under way, of which there may be any number, are seen later than others with higher numbers.
+const SETTLED_AFTER: TimeDelta = TimeDelta::minutes(15);
+
+/// Chunks that are looked at each time: when there are more, the note moves on behind them.
 const CHUNKS_AGAIN: i64 = 2_000;
 
 pub(crate) const DONE: &str = "SELECT e.chunk FROM @done_erasures e JOIN @chunks c ON c.chunk = e.chunk AND c.chunk_id = e.chunk_id
      WHERE e.tenant = $1 AND e.erased_at = $2";
 
-/// Nothing where the chunk has been removed meanwhile, or there is none: then there is little to look at again.
-const NOTE: &str = "INSERT INTO @done_erasures (tenant, erased_at, done_at, chunk, chunk_id)
-     SELECT $1, $2, $3, c.chunk, c.chunk_id FROM @chunks c WHERE c.chunk = $4
-     ON CONFLICT (tenant) DO UPDATE SET erased_at = excluded.erased_at, done_at = excluded.done_at, chunk = excluded.chunk,
-         chunk_id = excluded.chunk_id";
+/// The last chunk up to `$4` that was queued before `$5`.
+macro_rules! last_settled {
+    () => {
+        "FROM @chunks c CROSS JOIN @batches b
+             WHERE b.batch_id = c.batch_id AND c.chunk <= $4 AND b.created_at < $5 ORDER BY c.chunk DESC LIMIT 1"
+    };
+}
+
+/// Nothing where there is no such chunk: then there is little to look at again.
+const NOTE: &str = concat!(
+    "INSERT INTO @done_erasures (tenant, erased_at, done_at, chunk, chunk_id) SELECT $1, $2, $3, c.chunk, c.chunk_id ",
+    last_settled!(),
+    " ON CONFLICT (tenant) DO UPDATE SET erased_at = excluded.erased_at, done_at = excluded.done_at, chunk = excluded.chunk,
+         chunk_id = excluded.chunk_id"
+);
+
+/// Only a note that is still there: an erasure that is under way has removed it.
+const MOVE_ON: &str = concat!(
+    "UPDATE @done_erasures SET chunk = n.number, chunk_id = n.id FROM (SELECT c.chunk AS number, c.chunk_id AS id ",
+    last_settled!(),
+    ") n WHERE tenant = $1 AND erased_at = $2 AND chunk = $3"
+);
 
 const FORGET: &str = "DELETE FROM @done_erasures WHERE tenant = $1";
 
@@ -36,21 +56,31 @@ impl Erasure<'_> {
 
     /// Whether the erasure of then was carried out, and no chunk has come since that has the tenant.
     pub(super) async fn is_done(&self, erased_at: DateTime<Utc>) -> Result<bool, StoreError> {
+        let database = &self.store.database;
         let wanted = values![self.tenant_hash(), erased_at];
-        let last: Option<i64> = self.store.database.fetch_optional(DONE, wanted).await?;
-        match last {
-            Some(last) => Ok(!self.is_in_chunks_behind(last - CHUNKS_AGAIN).await?),
-            None => Ok(false),
+        let noted: Option<i64> = database.fetch_optional(DONE, wanted).await?;
+        let Some(noted) = noted else {
+            return Ok(false);
+        };
+        let Some(last) = self.last_without(noted).await? else {
+            return Ok(false);
+        };
+        if last - noted >= CHUNKS_AGAIN {
+            let before = self.now - SETTLED_AFTER;
+            let moved = values![self.tenant_hash(), erased_at, noted, last, before];
+            database.execute(MOVE_ON, moved).await?;
         }
+        Ok(true)
     }
 
-    /// Notes that the erasure of then was carried out, with the last chunk that it looked at.
+    /// Notes that the erasure of then was carried out, which has looked at chunks up to the last one.
     pub(super) async fn note_done(
         &self,
         erased_at: DateTime<Utc>,
         last_chunk: i64,
     ) -> Result<(), StoreError> {
-        let done = values![self.tenant_hash(), erased_at, self.now, last_chunk];
+        let before = self.now - SETTLED_AFTER;
+        let done = values![self.tenant_hash(), erased_at, self.now, last_chunk, before];
         self.store.database.execute(NOTE, done).await?;
         Ok(())
     }
