@@ -821,15 +821,35 @@ impl Other {
                     .await;
             }
             // A result refers to it for two periods after its use was noted last, at most.
-            Self::Preferences => (
-                REMOVE_PREFERENCES,
-                now - policy.longest() - KeepDays::SLACK - USE_PERIOD * 3,
-                RemovedKind::Preferences,
-            ),
+            Self::Preferences => {
+                let longest = longest_of_runs(connection, policy).await?;
+                (
+                    REMOVE_PREFERENCES,
+                    now - longest - KeepDays::SLACK - USE_PERIOD * 3,
+                    RemovedKind::Preferences,
+                )
+            }
         };
         let rows = connection.execute(sql, values![before, rows]).await?;
         removed.add(kind, rows);
         Ok(rows)
+    }
+}
+
+/// The longest time for which results are kept of any job that has runs, and of usual jobs. What is remembered of a job whose last run
+/// has gone keeps nothing.
+async fn longest_of_runs(
+    connection: &mut Connection<'_>,
+    policy: &RetentionPolicy,
+) -> Result<TimeDelta, StoreError> {
+    let (mut longest, mut job) = (KeepDays::of_unknown_job().longest(), String::new());
+    loop {
+        let next: Option<String> = connection.fetch_optional(NEXT_JOB, values![&*job]).await?;
+        let Some(next) = next else {
+            return Ok(longest);
+        };
+        longest = longest.max(keep_of(policy, &next).longest());
+        job = next;
     }
 }
 

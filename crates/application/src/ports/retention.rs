@@ -109,14 +109,6 @@ impl RetentionPolicy {
         let keep = self.jobs.get(job_id).copied();
         keep.unwrap_or_else(KeepDays::of_unknown_job)
     }
-
-    /// The longest time for which results of any job are kept.
-    #[must_use]
-    pub fn longest(&self) -> TimeDelta {
-        let unknown = KeepDays::of_unknown_job().longest();
-        let jobs = self.jobs.values().map(|keep| keep.longest());
-        jobs.fold(unknown, TimeDelta::max)
-    }
 }
 
 /// What one transaction has removed.
@@ -236,7 +228,6 @@ mod tests {
             ("gone", 3_650, 9),
         ];
         assert_eq!(all, policy(&expected));
-        assert_eq!(all.longest(), TimeDelta::days(3_650));
     }
 
     #[test]

@@ -215,6 +215,36 @@ async fn succeeded_with(
     assert_eq!(committed.taken, count);
 }
 
+/// What is remembered of a job that is not in effect keeps no preference when its last run has gone.
+#[tokio::test]
+async fn preferences_are_kept_as_long_as_the_jobs_that_have_runs() {
+    let (_folder, store) = super::in_file().await;
+    let used_at: DateTime<Utc> = "2026-01-01T12:00:00Z".parse().unwrap();
+    let kept = "INSERT INTO @preferences (hash, content, used_at) VALUES (@unhex($1), '{}', $2)";
+    let kept = store.database.execute(kept, values!["00", used_at]);
+    kept.await.unwrap();
+    let waits = batch("a", used_at, &items(0..1), 1);
+    store.enqueue(firing(vec![waits]), used_at).await.unwrap();
+    let days = |days: u32| KeepDays {
+        results: days,
+        failures: days,
+    };
+    for (with_runs, without, left) in [(3_650, 7, 1), (7, 3_650, 0)] {
+        let jobs = [("a", with_runs), ("gone", without)];
+        let jobs = jobs.map(|(job, kept)| (JobId::new(job).unwrap(), days(kept)));
+        let policy = RetentionPolicy { jobs: jobs.into() };
+        let now = used_at + TimeDelta::days(500);
+        while !store.remove(&policy, 100, now).await.unwrap().is_last {}
+        let count = "SELECT count(*) FROM @preferences";
+        let count: Option<i64> = store
+            .database
+            .fetch_optional(count, values![])
+            .await
+            .unwrap();
+        assert_eq!(count, Some(left));
+    }
+}
+
 #[tokio::test]
 async fn a_job_that_is_edited_to_keep_more_keeps_what_is_left() {
     let (_folder, store) = super::in_file().await;
