@@ -139,12 +139,12 @@ impl Eraser {
         forgotten
     }
 
-    /// Erases a tenant in the store, and has all forgotten who were named. What fails in one place keeps nothing in the other.
+    /// Erases a tenant in the store, and has all forgotten who were named. What fails in one place, or waits, keeps nothing in the other:
+    /// the memory of a feature is locked while a snapshot of it is read.
     async fn erase(&self, tenant_id: &TenantId, named: Named) -> Result<ErasedRecords, String> {
-        let forgotten = self.forget().await;
         let now = self.clock.now();
         let erased = self.records.erase_once(tenant_id, named.erased_at, now);
-        let erased = erased.await;
+        let (forgotten, erased) = tokio::join!(self.forget(), erased);
         forgotten.map_err(|error| error.to_string())?;
         erased.map_err(|error| error.to_string())
     }
@@ -207,9 +207,13 @@ mod tests {
 
     use async_trait::async_trait;
     use punctual_application::{
-        ports::{ConfigErrorKind, MockConfigDatabase, StoreError, TenantExport},
+        ports::{
+            ChangePage, ConfigErrorKind, Cursor, MockConfigDatabase, SnapshotPages, StoreError,
+            TenantExport,
+        },
         testing::ManualClock,
     };
+    use punctual_domain::PreferenceRecord;
 
     use super::*;
 
@@ -322,6 +326,53 @@ mod tests {
         assert_eq!(*records.erased.lock().unwrap(), ["bob", "bob"]);
         stop.cancel();
         running.await.unwrap();
+    }
+
+    /// Reads a snapshot, so that nothing can be forgotten yet.
+    struct Reads;
+
+    fn reads() -> ConfigDatabaseError {
+        ConfigDatabaseError::new(ConfigErrorKind::Unavailable, "a snapshot is read")
+    }
+
+    #[async_trait]
+    impl ConfigDatabase for Reads {
+        async fn snapshot(&self, _: &FeatureType) -> Result<SnapshotPages, ConfigDatabaseError> {
+            Err(reads())
+        }
+
+        async fn changes(
+            &self,
+            _: &FeatureType,
+            _: &Cursor,
+            _: Duration,
+        ) -> Result<ChangePage, ConfigDatabaseError> {
+            Err(reads())
+        }
+
+        async fn preferences(
+            &self,
+            _: &FeatureType,
+            _: &[TenantId],
+        ) -> Result<HashMap<TenantId, PreferenceRecord>, ConfigDatabaseError> {
+            Err(reads())
+        }
+
+        async fn forget(&self, _: &BTreeSet<TenantId>) -> Result<(), ConfigDatabaseError> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_store_does_not_wait_until_a_snapshot_has_been_read() {
+        let records = Arc::new(Records::default());
+        let clock = Arc::new(ManualClock::starting_at("2026-03-01T09:00:00Z"));
+        let eraser = Arc::new(Eraser::new(records.clone(), Arc::new(Reads), clock));
+        eraser.add(&feature("mail"), &TenantId::new("bob").unwrap(), at(1));
+        let running = tokio::spawn(eraser.run(CancellationToken::new()));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(*records.erased.lock().unwrap(), ["bob"]);
+        running.abort();
     }
 
     #[tokio::test(start_paused = true)]
