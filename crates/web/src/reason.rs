@@ -5,7 +5,7 @@ use axum::http::HeaderMap;
 use crate::Problem;
 
 /// The header that says why.
-pub const HEADER: &str = "punctual-reason";
+const HEADER: &str = "punctual-reason";
 
 /// What the header says; `None`: the call has none.
 ///
