@@ -29,8 +29,8 @@ macro_rules! last_settled {
     };
 }
 
-/// Nothing where there is no such chunk: then there is little to look at again.
-const NOTE: &str = concat!(
+/// Nothing without such a chunk: then there is little to look at again.
+pub(crate) const NOTE: &str = concat!(
     "INSERT INTO @done_erasures (tenant, erased_at, done_at, chunk, chunk_id) SELECT $1, $2, $3, c.chunk, c.chunk_id ",
     last_settled!(),
     " ON CONFLICT (tenant) DO UPDATE SET erased_at = excluded.erased_at, done_at = excluded.done_at, chunk = excluded.chunk,

@@ -346,6 +346,8 @@ async fn what_is_erased_is_found_without_looking_through_all_that_is_stored() {
             "r USING PRIMARY KEY (run=? AND tenant_id=?)",
         ),
         (done::DONE, "e USING PRIMARY KEY (tenant=?)"),
+        (done::NOTE, "c USING INTEGER PRIMARY KEY (rowid<?)"),
+        (done::NOTE, "(batch_id=?)"),
         (done::REMOVE_DONE, "done_erasures_by_time (done_at<?)"),
         (rows::REMOVE_SKIPPED, "skipped_items_of_tenant (tenant_id=?"),
         (rows::REMOVE_LETTERS, "dead_letters_of_tenant (tenant_id=?"),
