@@ -4,7 +4,7 @@
 
 use std::{
     any::Any,
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     fmt,
     future::Future,
     panic::AssertUnwindSafe,
@@ -13,6 +13,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use futures::{FutureExt, stream};
 use punctual_application::ports::{
     ChangePage, ConfigDatabase, ConfigDatabaseError, ConfigErrorKind, Cursor, ErasedTenant,
@@ -171,8 +172,11 @@ impl<P: ConfigDatabase> ConfigDatabase for Guarded<P> {
         known("ConfigDatabase::publish", PREFERENCES_TIMEOUT, published).await
     }
 
-    async fn forget(&self, tenants: &BTreeSet<TenantId>) -> Result<(), ConfigDatabaseError> {
-        let forgotten = async { self.0.forget(tenants).await };
+    async fn forget(
+        &self,
+        erased: &BTreeMap<TenantId, DateTime<Utc>>,
+    ) -> Result<(), ConfigDatabaseError> {
+        let forgotten = async { self.0.forget(erased).await };
         known("ConfigDatabase::forget", SNAPSHOT_TIMEOUT, forgotten).await
     }
 

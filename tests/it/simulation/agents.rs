@@ -1,7 +1,7 @@
 //! Agents: each a scheduler, a worker and what it keeps on disk, wired as the agent's process wires them.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     ops::Range,
     path::Path,
     sync::{Arc, Mutex},
@@ -478,11 +478,14 @@ impl ConfigDatabase for InOrder {
         self.inner.erased(feature).await
     }
 
-    async fn forget(&self, tenants: &BTreeSet<TenantId>) -> Result<(), ConfigDatabaseError> {
+    async fn forget(
+        &self,
+        erased: &BTreeMap<TenantId, DateTime<Utc>>,
+    ) -> Result<(), ConfigDatabaseError> {
         // It writes the files that the feeds write: after the turns of both agents' features.
         let place = 2 * self.number as u64;
         tokio::time::sleep(Duration::from_millis(6 + place)).await;
-        let forgotten = self.inner.forget(tenants).await;
+        let forgotten = self.inner.forget(erased).await;
         tokio::time::sleep(Duration::from_millis(1)).await;
         forgotten
     }

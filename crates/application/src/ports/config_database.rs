@@ -12,7 +12,7 @@
 //! [`SnapshotPages::new`] a stream that reads your table page by page, so that no one holds all of it in memory.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     error::Error,
     fmt,
     sync::Arc,
@@ -86,10 +86,14 @@ pub trait ConfigDatabase: Send + Sync {
         Ok(())
     }
 
-    /// Forgets what is remembered here of tenants who are being erased, in memory and on disk, in all features. What the Config Database
-    /// itself holds is erased there.
-    async fn forget(&self, tenants: &BTreeSet<TenantId>) -> Result<(), ConfigDatabaseError> {
-        let _ = tenants;
+    /// Forgets what is remembered here of tenants who were erased at these times, in memory and on disk, in all features. An erasure that
+    /// the feed of a feature has brought is carried out there already: what the feed brings after it stays. What the Config Database itself
+    /// holds is erased there.
+    async fn forget(
+        &self,
+        erased: &BTreeMap<TenantId, DateTime<Utc>>,
+    ) -> Result<(), ConfigDatabaseError> {
+        let _ = erased;
         Ok(())
     }
 
@@ -143,8 +147,11 @@ impl<T: ConfigDatabase + ?Sized> ConfigDatabase for Arc<T> {
         (**self).publish(feature_type, jobs).await
     }
 
-    async fn forget(&self, tenants: &BTreeSet<TenantId>) -> Result<(), ConfigDatabaseError> {
-        (**self).forget(tenants).await
+    async fn forget(
+        &self,
+        erased: &BTreeMap<TenantId, DateTime<Utc>>,
+    ) -> Result<(), ConfigDatabaseError> {
+        (**self).forget(erased).await
     }
 
     fn unreadable(&self, feature_type: &FeatureType) -> Arc<Unreadable> {

@@ -32,7 +32,7 @@ mod quarantine;
 mod wire;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -801,8 +801,11 @@ impl ConfigDatabase for ConfigDatabaseClient {
         }
     }
 
-    async fn forget(&self, tenants: &BTreeSet<TenantId>) -> Result<(), ConfigDatabaseError> {
-        for tenant_id in tenants {
+    async fn forget(
+        &self,
+        erased: &BTreeMap<TenantId, DateTime<Utc>>,
+    ) -> Result<(), ConfigDatabaseError> {
+        for tenant_id in erased.keys() {
             self.cache.forget_everywhere(tenant_id);
             self.quarantine.forget(tenant_id);
             self.pending_fetches.forget(tenant_id);

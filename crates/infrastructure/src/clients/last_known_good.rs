@@ -92,6 +92,20 @@ struct FeatureMemory {
     suspicious_since: Option<Instant>,
     /// Where changes are written down; `None` when that failed.
     journal: Option<Journal>,
+    /// The last erasure of each tenant that has been carried out here. What the file has of the tenant was stored after it.
+    erased: HashMap<TenantId, DateTime<Utc>>,
+}
+
+impl FeatureMemory {
+    /// Notes the tenants that the Config Database lists as erased, of whom the snapshot that was taken before has nothing.
+    fn note_erased(&mut self, listed: &[ErasedTenant]) {
+        let (Some(tenants), true, Some(_)) = (&self.tenants, self.is_taken, &self.journal) else {
+            return;
+        };
+        let gone = listed.iter().filter(|one| !tenants.has(&one.tenant_id));
+        let gone = gone.map(|one| (one.tenant_id.clone(), one.erased_at));
+        self.erased = gone.collect();
+    }
 }
 
 /// Why a snapshot is not taken.
@@ -346,21 +360,62 @@ impl LastKnownGood {
 }
 
 impl LastKnownGood {
-    /// Forgets tenants in one feature.
+    /// Forgets tenants in one feature, but for those whose erasure it has carried out: they may have stored something since.
     async fn forget_in(
         &self,
         feature_type: &FeatureType,
-        forgotten: &BTreeSet<TenantId>,
+        erased: &BTreeMap<TenantId, DateTime<Utc>>,
     ) -> Result<(), String> {
         let feature = self.feature(feature_type);
         let known = &mut *feature.memory.lock().await;
+        let is_left = |(tenant_id, erased_at): &(&TenantId, &DateTime<Utc>)| {
+            known.erased.get(*tenant_id) != Some(*erased_at)
+        };
+        let left = erased.iter().filter(is_left);
+        let erased: BTreeMap<TenantId, DateTime<Utc>> = left
+            .map(|(tenant_id, erased_at)| (tenant_id.clone(), *erased_at))
+            .collect();
+        if erased.is_empty() {
+            return Ok(());
+        }
         if let Some(tenants) = &mut known.tenants {
-            for tenant_id in forgotten {
+            for tenant_id in erased.keys() {
                 tenants.remove(tenant_id);
             }
         }
-        self.forget_on_disk(feature_type, (&*feature, known), forgotten.clone())
-            .await
+        let tenants = erased.keys().cloned().collect();
+        self.forget_on_disk(feature_type, (&*feature, &mut *known), tenants)
+            .await?;
+        known.erased.extend(erased);
+        Ok(())
+    }
+
+    /// Takes the tenants out of the file whom a page of changes says were erased. Returns the place of the last erasure of each: what
+    /// stands in the page up to there need not be written down.
+    async fn carry_out(
+        &self,
+        feature_type: &FeatureType,
+        (feature, known): (&Feature, &mut FeatureMemory),
+        changes: &[Change],
+    ) -> Result<HashMap<TenantId, usize>, String> {
+        let erased = changes.iter().enumerate();
+        let erased = erased.filter(|(_, change)| change.kind == ChangeKind::Erased);
+        let last: HashMap<TenantId, usize> = erased
+            .map(|(place, change)| (change.tenant_id.clone(), place))
+            .collect();
+        if last.is_empty() {
+            return Ok(last);
+        }
+        // Once for all of the page: the file may be large.
+        let tenants = last.keys().cloned().collect();
+        self.forget_on_disk(feature_type, (feature, &mut *known), tenants)
+            .await?;
+        for (tenant_id, place) in &last {
+            if let Some(erased_at) = changes[*place].changed_at {
+                known.erased.insert(tenant_id.clone(), erased_at);
+            }
+        }
+        Ok(last)
     }
 
     /// Writes the file of a feature anew without some tenants: what was appended to it of them before must not stay.
@@ -497,8 +552,15 @@ impl ConfigDatabase for LastKnownGood {
                 .iter_mut()
                 .for_each(|change| follow(tenants, change, answered_at));
         }
+        let memory = (&*feature, &mut *known);
+        let erased = self.carry_out(feature_type, memory, &page.changes).await;
+        // Where the file cannot be written anew, the changes say in it who is gone.
+        let (gone, erased) = match erased {
+            Ok(gone) => (gone, Ok(())),
+            Err(problem) => (HashMap::new(), Err(io::Error::other(problem))),
+        };
         if let Some(journal) = &mut known.journal {
-            let appended = journal.append(&page, read_at).await;
+            let appended = journal.append(&page, &gone, read_at).await;
             let operation = Operation::WriteLastKnownGood(feature_type.clone());
             self.failures.note(operation, &appended, self.clock.now());
             if let Err(problem) = appended {
@@ -507,13 +569,8 @@ impl ConfigDatabase for LastKnownGood {
                 known.journal = None;
             }
         }
-        let changes = page.changes.iter();
-        let erased = changes.filter(|change| change.kind == ChangeKind::Erased);
-        let erased: BTreeSet<TenantId> = erased.map(|change| change.tenant_id.clone()).collect();
-        if !erased.is_empty() {
-            // Once for all of the page: the file may be large. Where it fails, the next snapshot replaces it.
-            let forgotten = self.forget_on_disk(feature_type, (&*feature, &mut *known), erased);
-            self.written(feature_type, forgotten.await.map_err(io::Error::other));
+        if erased.is_err() {
+            self.written(feature_type, erased);
         }
         Ok(page)
     }
@@ -540,7 +597,10 @@ impl ConfigDatabase for LastKnownGood {
         &self,
         feature_type: &FeatureType,
     ) -> Result<Vec<ErasedTenant>, ConfigDatabaseError> {
-        self.inner.erased(feature_type).await
+        let erased = self.inner.erased(feature_type).await?;
+        let feature = self.feature(feature_type);
+        feature.memory.lock().await.note_erased(&erased);
+        Ok(erased)
     }
 
     async fn publish(
@@ -551,8 +611,11 @@ impl ConfigDatabase for LastKnownGood {
         self.inner.publish(feature_type, jobs).await
     }
 
-    async fn forget(&self, tenants: &BTreeSet<TenantId>) -> Result<(), ConfigDatabaseError> {
-        self.inner.forget(tenants).await?;
+    async fn forget(
+        &self,
+        erased: &BTreeMap<TenantId, DateTime<Utc>>,
+    ) -> Result<(), ConfigDatabaseError> {
+        self.inner.forget(erased).await?;
         let failed = |problem: String| {
             let message = format!("Failed to erase the last known preferences on disk: {problem}");
             ConfigDatabaseError::new(ConfigErrorKind::Unavailable, message)
@@ -561,7 +624,7 @@ impl ConfigDatabase for LastKnownGood {
         let mut problems = Vec::new();
         // One file that cannot be written anew keeps the tenant in no other.
         for feature_type in features.map_err(|error| failed(error.to_string()))? {
-            let forgotten = self.forget_in(&feature_type, tenants).await;
+            let forgotten = self.forget_in(&feature_type, erased).await;
             problems.extend(forgotten.err());
         }
         if problems.is_empty() {

@@ -2,12 +2,13 @@
 //! through. [`ClientOptions::shards`](crate::ClientOptions::shards) asks a server that can for no others.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
     time::Duration,
 };
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use futures::stream;
 use punctual_application::ports::{
     ChangePage, ConfigDatabase, ConfigDatabaseError, Cursor, ErasedTenant, SnapshotPages,
@@ -99,8 +100,11 @@ impl<P: ConfigDatabase> ConfigDatabase for OfShards<P> {
         self.inner.publish(feature_type, jobs).await
     }
 
-    async fn forget(&self, tenants: &BTreeSet<TenantId>) -> Result<(), ConfigDatabaseError> {
-        self.inner.forget(tenants).await
+    async fn forget(
+        &self,
+        erased: &BTreeMap<TenantId, DateTime<Utc>>,
+    ) -> Result<(), ConfigDatabaseError> {
+        self.inner.forget(erased).await
     }
 
     fn unreadable(&self, feature_type: &FeatureType) -> Arc<Unreadable> {

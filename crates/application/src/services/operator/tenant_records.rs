@@ -1,6 +1,6 @@
 //! Erases what is held of a tenant, and gives it out.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use punctual_domain::TenantId;
 use tracing::info;
@@ -31,12 +31,13 @@ impl Operator {
         let hash = subject_of(tenant_id);
         self.record(actor, "erase_tenant", &hash, "").await?;
         // A disk that fails keeps nothing else from being erased.
-        let tenants = BTreeSet::from([tenant_id.clone()]);
-        let forgotten = self.preferences.forget(&tenants).await;
+        let now = self.clock.now();
+        let tenant = BTreeMap::from([(tenant_id.clone(), now)]);
+        let forgotten = self.preferences.forget(&tenant).await;
         for job in self.status.get().jobs.values() {
             job.mirror.write(|mirror| mirror.forget(tenant_id));
         }
-        let erased = self.tenant_records.erase(tenant_id, self.clock.now()).await;
+        let erased = self.tenant_records.erase(tenant_id, now).await;
         let erased = self.noted(erased)?;
         let (runs, items) = (
             amount(erased.runs, "run"),

@@ -3,7 +3,7 @@
 //! that a crash cut off is as if it had not been written, and damage is something else.
 
 use std::{
-    collections::{BTreeSet, hash_map::RandomState},
+    collections::{BTreeSet, HashMap, hash_map::RandomState},
     fs::File as StdFile,
     hash::BuildHasher,
     io::{self, BufRead, BufReader, ErrorKind, Read},
@@ -218,16 +218,23 @@ fn pages(
 }
 
 impl Journal {
-    /// Adds a page of changes.
+    /// Adds a page of changes, but for those of the tenants `gone` up to these places in it.
     pub(super) async fn append(
         &mut self,
         page: &ChangePage,
+        gone: &HashMap<TenantId, usize>,
         read_at: DateTime<Utc>,
     ) -> io::Result<()> {
         if page.changes.is_empty() && read_at - self.written_until < CONTACT_INTERVAL {
             return Ok(());
         }
-        for change in &page.changes {
+        for (place, change) in page.changes.iter().enumerate() {
+            if gone
+                .get(&change.tenant_id)
+                .is_some_and(|last| place <= *last)
+            {
+                continue;
+            }
             let tenant_id = change.tenant_id.clone();
             self.push(&match &change.kind {
                 ChangeKind::Deleted | ChangeKind::Erased => Line::Remove { tenant_id },

@@ -103,6 +103,12 @@ impl Tenants {
         self.on -= usize::from(before.is_some_and(Tenant::is_on));
     }
 
+    /// Whether anything is known of a tenant.
+    pub(super) fn has(&self, tenant: &TenantId) -> bool {
+        let hash = self.schedules.hasher.hash_one(tenant);
+        self.by_hash.contains_key(&hash)
+    }
+
     /// Takes in what stands in a file.
     pub(super) fn take(&mut self, kept: &JournalRecord) {
         match kept {

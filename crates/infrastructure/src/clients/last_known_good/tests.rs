@@ -1,6 +1,6 @@
 //! What is kept on disk, what is given back, and what is held back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
 use punctual_application::{
@@ -116,6 +116,12 @@ fn then_changes(mut inner: MockConfigDatabase, pages: Vec<Vec<Change>>) -> MockC
         })
     });
     inner
+}
+
+/// Tenants who were erased at eight.
+fn erased<const N: usize>(tenants: [&TenantId; N]) -> BTreeMap<TenantId, DateTime<Utc>> {
+    let at: DateTime<Utc> = "2026-03-01T08:00:00Z".parse().unwrap();
+    tenants.map(|tenant| (tenant.clone(), at)).into()
 }
 
 async fn next_changes(known: &LastKnownGood) -> Vec<Change> {
@@ -874,8 +880,7 @@ async fn a_tenant_who_is_forgotten_is_in_no_file_and_all_others_stay() {
     assert!(text().contains("t001") && text().contains("loud"));
 
     let [first, ninth, tenth] = ["t001", "t009", "t010"].map(|id| TenantId::new(id).unwrap());
-    let one = |tenant: &TenantId| BTreeSet::from([tenant.clone()]);
-    known.forget(&one(&first)).await.unwrap();
+    known.forget(&erased([&first])).await.unwrap();
     assert!(!text().contains("t001") && !text().contains("loud"));
     // Changes go on in the new file.
     known.changes(&feature(), &page.cursor, wait).await.unwrap();
@@ -891,15 +896,14 @@ async fn a_tenant_who_is_forgotten_is_in_no_file_and_all_others_stay() {
     assert_eq!(whole(&known).await.unwrap().records.len(), 4);
     // Several go at one time.
     let second = TenantId::new("t002").unwrap();
-    let gone = BTreeSet::from([ninth.clone(), second]);
-    known.forget(&gone).await.unwrap();
+    known.forget(&erased([&ninth, &second])).await.unwrap();
     assert!(!text().contains("t009") && !text().contains("t002"));
     let both = [ninth, tenth.clone()];
     let found = known.preferences(&feature(), &both).await.unwrap();
     assert_eq!(found.keys().collect::<Vec<_>>(), [&tenth]);
     // Nothing is known of this one, and nothing is written.
     let before = text();
-    known.forget(&one(&first)).await.unwrap();
+    known.forget(&erased([&first])).await.unwrap();
     assert_eq!(text(), before);
 }
 
@@ -966,11 +970,11 @@ async fn a_tenant_that_is_erased_while_the_last_known_preferences_are_used_is_no
 #[tokio::test]
 async fn all_who_are_erased_at_once_go_and_so_does_a_record_that_a_crash_cut_off() {
     let folder = tempfile::tempdir().unwrap();
-    let erased = |tenant: &str| Change {
+    let gone = |tenant: &str| Change {
         kind: ChangeKind::Erased,
         ..changed(tenant, None, "2026-03-01T08:00:00Z")
     };
-    let pages = vec![vec![erased("t001"), erased("t003")]];
+    let pages = vec![vec![gone("t001"), gone("t003")]];
     let inner = then_changes(answering(vec![Ok(snapshot(5))]), pages);
     let known = around(inner, &folder, "server");
     whole(&known).await.unwrap();
@@ -988,9 +992,69 @@ async fn all_who_are_erased_at_once_go_and_so_does_a_record_that_a_crash_cut_off
     let mut inner = answering(vec![Err(down())]);
     inner.expect_forget().returning(|_| Ok(()));
     let known = around(inner, &folder, "server");
-    let ninth = BTreeSet::from([TenantId::new("t009").unwrap()]);
-    known.forget(&ninth).await.unwrap();
+    let ninth = TenantId::new("t009").unwrap();
+    known.forget(&erased([&ninth])).await.unwrap();
     assert!(!text().contains("t009"));
     let (tenants, damage) = kept(&path).await.unwrap().unwrap();
     assert_eq!((tenants, damage), (left.map(String::from).to_vec(), None));
+}
+
+#[tokio::test]
+async fn what_is_stored_after_an_erasure_is_known_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = "2026-03-01T08:00:00Z";
+    let gone = |tenant: &str| Change {
+        kind: ChangeKind::Erased,
+        ..changed(tenant, None, at)
+    };
+    let stored = |tenant: &str, tone: &str| Change {
+        kind: ChangeKind::Upserted(record(tenant, tone).preference),
+        ..changed(tenant, None, at)
+    };
+    let pages = vec![
+        // One page, and two.
+        vec![
+            stored("t000", "before"),
+            gone("t000"),
+            stored("t000", "after"),
+            gone("t001"),
+        ],
+        vec![stored("t001", "after"), stored("listed", "after")],
+    ];
+    let mut inner = then_changes(answering(vec![Ok(snapshot(5))]), pages);
+    inner.expect_forget().returning(|_| Ok(()));
+    let tenants = ["t000", "t001", "t002", "listed"].map(|id| TenantId::new(id).unwrap());
+    let [zeroth, first, second, listed] = &tenants;
+    let list = [listed, second].map(|tenant_id| ErasedTenant {
+        tenant_id: tenant_id.clone(),
+        erased_at: at.parse().unwrap(),
+    });
+    inner
+        .expect_erased()
+        .returning(move |_| Ok(list.clone().into()));
+    let known = around(inner, &folder, "server");
+    whole(&known).await.unwrap();
+    known.erased(&feature()).await.unwrap();
+    next_changes(&known).await;
+    next_changes(&known).await;
+    // Who erases comes later. The snapshot has the second, although the list names this tenant.
+    let all = erased([zeroth, first, second, listed]);
+    known.forget(&all).await.unwrap();
+    let path = folder::path(&folder.path().join("new"), &feature());
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(!text.contains("before") && !text.contains("t002"), "{text}");
+    drop(known);
+
+    let mut inner = answering(vec![Err(down())]);
+    inner.expect_forget().returning(|_| Ok(()));
+    let known = around(inner, &folder, "server");
+    whole(&known).await.unwrap();
+    let records = known.preferences(&feature(), &tenants).await.unwrap();
+    let tones = ["t000", "t001", "t002", "listed"].map(|id| tone(&records, id));
+    let after = || Some(json!("after"));
+    assert_eq!(tones, [after(), after(), None, after()]);
+    // What this process knows from the disk alone may be older than an erasure.
+    known.forget(&erased([zeroth])).await.unwrap();
+    let records = known.preferences(&feature(), &tenants).await.unwrap();
+    assert_eq!(tone(&records, "t000"), None);
 }

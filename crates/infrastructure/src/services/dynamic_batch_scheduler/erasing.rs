@@ -3,10 +3,10 @@
 //! tenant, also after another feature has. What fails is retried until it is done. What a process has left undone when it ends, the next
 //! one finds again: its first full read asks for all erasures that the Config Database remembers. The store knows those that it has
 //! carried out. Each process has its own memory and folder of last known preferences, so it always has the tenants forgotten there, all
-//! that are named together at one time: each time reads the files of all features.
+//! that are named together at one time: each time reads the files of all features whose own feeds have not brought the erasures.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     ops::Bound::{Excluded, Unbounded},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -42,8 +42,8 @@ pub(super) struct Eraser {
 struct Tenants {
     /// The tenants that are to be erased, each with how it was named.
     pending: BTreeMap<TenantId, Named>,
-    /// The tenants that are to be forgotten in memory and on disk.
-    remembered: BTreeSet<TenantId>,
+    /// The tenants that are to be forgotten in memory and on disk, each with the time of the last erasure.
+    remembered: BTreeMap<TenantId, DateTime<Utc>>,
     /// The last erasure of each tenant that a feature has named, so that none is repeated.
     named: HashMap<FeatureType, HashMap<TenantId, DateTime<Utc>>>,
 }
@@ -87,7 +87,7 @@ impl Eraser {
         if named.insert(tenant_id.clone(), erased_at) == Some(erased_at) {
             return;
         }
-        tenants.remembered.insert(tenant_id.clone());
+        tenants.remembered.insert(tenant_id.clone(), erased_at);
         let pending = tenants.pending.entry(tenant_id.clone());
         let pending = pending.or_insert(Named {
             times: 0,
@@ -134,7 +134,10 @@ impl Eraser {
         }
         let forgotten = self.config_database.forget(&named).await;
         if forgotten.is_err() {
-            self.tenants().remembered.extend(named);
+            let remembered = &mut self.tenants().remembered;
+            for (tenant_id, erased_at) in named {
+                remembered.entry(tenant_id).or_insert(erased_at);
+            }
         }
         forgotten
     }
