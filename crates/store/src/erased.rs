@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use punctual_application::ports::StoreError;
-use punctual_domain::{Chunk, ItemId};
+use punctual_domain::{Chunk, ItemId, JobId, Occurrence};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -142,6 +142,30 @@ impl Store {
     /// What makes the hashes of runs.
     pub(crate) async fn run_hashes(&self) -> Result<RunHashes, StoreError> {
         Ok(RunHashes(self.drawn_secret(KEY).await?))
+    }
+
+    /// Those of some items whose run of a job was erased.
+    pub(crate) async fn erased_items(
+        &self,
+        job_id: &JobId,
+        occurrence: Occurrence,
+        items: &[&ItemId],
+    ) -> Result<HashSet<ItemId>, StoreError> {
+        let key: Option<String> = match items {
+            [] => None,
+            _ => self.database.fetch_optional(SECRET, values![KEY]).await?,
+        };
+        let Some(key) = key else {
+            return Ok(HashSet::new());
+        };
+        let (hashes, occurrence) = (RunHashes(key_of(KEY, &key)?), occurrence.to_string());
+        let hash = |item: &ItemId| hashes.hash(job_id.as_str(), &occurrence, item.as_str());
+        let by_hash: HashMap<String, &ItemId> =
+            items.iter().map(|item| (hash(item), *item)).collect();
+        let wanted = values![Value::Texts(by_hash.keys().cloned().collect())];
+        let known: Vec<String> = self.database.fetch(KNOWN, wanted).await?;
+        let erased = known.iter().filter_map(|hash| by_hash.get(hash));
+        Ok(erased.map(|item| (*item).clone()).collect())
     }
 
     /// Runs a statement that keeps something of an item, of a chunk some items of which were erased after it was claimed. Of an item

@@ -402,7 +402,12 @@ impl BatchReader for Store {
             None => HashSet::new(),
         };
         started.extend(found.iter().map(String::as_str));
-        let wanted = tenants.iter().filter(|id| started.contains(id.as_str()));
+        let is_started = |id: &&ItemId| started.contains(id.as_str());
+        let left: Vec<&ItemId> = tenants.iter().filter(|id| !is_started(id)).collect();
+        let erased = self.erased_items(job_id, occurrence, &left).await?;
+        let wanted = tenants
+            .iter()
+            .filter(|id| is_started(id) || erased.contains(*id));
         Ok(wanted.cloned().collect())
     }
 

@@ -49,8 +49,8 @@ pub trait BatchReader: Send + Sync {
         page: &Page,
     ) -> Result<Paged<StoredResult>, StoreError>;
 
-    /// Those of the items whose occurrence of a job has succeeded, failed, had nothing to do, or is running. What was skipped is not among
-    /// them: it runs when it is queued again.
+    /// Those of the items whose occurrence of a job has succeeded, failed, had nothing to do, is running, or was
+    /// [erased](super::TenantRecords::erase): none of them runs when it is queued again. What was skipped is not among them: it does.
     async fn started_items(
         &self,
         job_id: &JobId,

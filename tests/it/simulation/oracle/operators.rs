@@ -113,7 +113,7 @@ impl Judge<'_> {
         }
     }
 
-    /// A backfill runs as much as its preview says, less what was erased: the preview does not know of it.
+    /// A backfill runs as much as its preview says, less what was erased after it.
     pub(super) fn preview(&mut self) {
         let last = &self.record.last_backfill;
         for (job_id, to_run) in &last.to_run {

@@ -293,6 +293,15 @@ async fn an_erased_run_does_not_run_again_and_later_ones_do<S: Store>(tested: &T
     assert_eq!(commit(*store, &new.chunks[0], token, &results).await, 2);
     erase(*store, &tenant).await;
 
+    // A preview finds both: neither would run again.
+    let (run, asked) = (&new.chunks[0], [a, b.clone(), gone.clone()]);
+    let started = reader.started_items(&run.job_id, run.occurrence, &asked);
+    let started: Vec<ItemId> = started.await.expect("works").into_iter().collect();
+    assert_eq!(started, [asked[0].clone(), gone.clone()]);
+    let next = asked_for(Trigger::Backfill, "2028-01-09", &asked);
+    let started = reader.started_items(&run.job_id, next.chunks[0].occurrence, &asked);
+    assert_eq!(started.await.expect("works").len(), 0);
+
     let again = asked_for(Trigger::Backfill, "2028-01-08", &[b.clone(), gone.clone()]);
     store.enqueue(firing(&again), now()).await.expect("works");
     let token = Uuid::from_u128(7009);

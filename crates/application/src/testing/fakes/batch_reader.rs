@@ -121,6 +121,7 @@ impl BatchReader for FakeStore {
             tables.runs.contains_key(&key)
                 || running.contains(*tenant)
                 || tables.waiting.contains_key(&key)
+                || tables.erased.contains(&key)
         };
         Ok(tenants.iter().filter(ran).cloned().collect())
     }

@@ -23,7 +23,7 @@ const ITEMS_PER_FIRING: usize = 50_000;
 pub struct BackfillCount {
     /// Number of items that fell due.
     pub due: usize,
-    /// Number of them that have succeeded, failed or are running, and do not run again.
+    /// Number of them that have succeeded or failed, are running, or were erased, and do not run again.
     pub already_run: usize,
     /// Number of items to run.
     pub to_run: usize,
