@@ -248,6 +248,9 @@ impl DynamicBatchScheduler {
                 mirror.started = false;
                 mirror.prepared.forget();
             }
+            if let Some(eraser) = &self.eraser {
+                eraser.name_again();
+            }
         }
         let sleep = if !self.leads {
             self.publish(Some(now));

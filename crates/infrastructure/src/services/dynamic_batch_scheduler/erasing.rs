@@ -1,9 +1,10 @@
 //! Erases what the agent holds of tenants that the Config Database has erased: in its own store, and what is remembered of features that
 //! it follows no more. Each feature names such a tenant, and each has the tenant erased: until it does, its jobs may plan runs of the
 //! tenant, also after another feature has. What fails is retried until it is done. What a process has left undone when it ends, the next
-//! one finds again: its first full read asks for all erasures that the Config Database remembers. The store knows those that it has
-//! carried out. Each process has its own memory and folder of last known preferences, so it always has the tenants forgotten there, all
-//! that are named together at one time: each time reads the files of all features whose own feeds have not brought the erasures.
+//! one finds again: its first full read asks for all erasures that the Config Database remembers, and so does the first one after it
+//! begins to lead, for the process that led before may have planned such runs and ended. The store knows those that it has carried out.
+//! Each process has its own memory and folder of last known preferences, so it always has the tenants forgotten there, all that are named
+//! together at one time: each time reads the files of all features whose own feeds have not brought the erasures.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -107,6 +108,12 @@ impl Eraser {
         if let Some(named) = self.tenants().named.get_mut(feature_type) {
             named.retain(|tenant_id, _| listed.contains(tenant_id));
         }
+    }
+
+    /// Has the erasures that the Config Database lists carried out again with the next full reads. Another process led until now: it may
+    /// have planned runs from what it knew before an erasure, and have ended before it learned of it.
+    pub(super) fn name_again(&self) {
+        self.tenants().named.clear();
     }
 
     /// The next tenant behind `last`, so that one that cannot be erased does not keep the others waiting.

@@ -11,8 +11,9 @@ use punctual_application::{
     Jobs, SchedulerStatus,
     ports::{
         BatchFilter, BatchReader, BatchStore, ChangePage, Claimant, Clock, ConfigDatabaseError,
-        ConfigErrorKind, Cursor, Enqueued, Leadership, MockWorkQueue, Page, PauseCause, Snapshot,
-        SnapshotPages, StoreErrorKind, Unreadable, WorkQueue,
+        ConfigErrorKind, Cursor, Enqueued, ErasedRecords, ErasedTenant, Leadership,
+        MockTenantRecords, MockWorkQueue, Page, PauseCause, Snapshot, SnapshotPages,
+        StoreErrorKind, Unreadable, WorkQueue,
     },
     testing::{FakeItemSource, FakeStore, ManualClock},
 };
@@ -43,6 +44,8 @@ struct Scripted {
     /// Number of calls that will panic, and after these of calls that will never end.
     panics: std::sync::atomic::AtomicUsize,
     hangs: std::sync::atomic::AtomicUsize,
+    /// The tenants that it lists as erased.
+    erased: Mutex<Vec<ErasedTenant>>,
     /// When it was asked for anything.
     calls: Mutex<Vec<tokio::time::Instant>>,
     /// Number of times that the status of a job was made.
@@ -182,6 +185,10 @@ impl ConfigDatabase for Scripted {
         _: &[TenantId],
     ) -> Result<HashMap<TenantId, PreferenceRecord>, ConfigDatabaseError> {
         Err(trouble(ConfigErrorKind::Unavailable))
+    }
+
+    async fn erased(&self, _: &FeatureType) -> Result<Vec<ErasedTenant>, ConfigDatabaseError> {
+        Ok(self.erased.lock().unwrap().clone())
     }
 
     fn unreadable(&self, _: &FeatureType) -> Arc<Unreadable> {
@@ -1176,5 +1183,58 @@ async fn a_job_that_cannot_be_planned_is_retried_with_the_next_answer() {
     assert_eq!(*planned.lock().unwrap(), 0);
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(*planned.lock().unwrap(), 2);
+    stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_begins_to_lead_carries_out_again_what_is_listed_as_erased() {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+    let scripted = Arc::new(Scripted::default());
+    scripted.erased.lock().unwrap().push(ErasedTenant {
+        tenant_id: TenantId::new("gone").unwrap(),
+        erased_at: LONG_AGO.parse().unwrap(),
+    });
+    let (leads, erasures) = (
+        Arc::new(AtomicBool::default()),
+        Arc::new(AtomicUsize::default()),
+    );
+    let mut queue = MockWorkQueue::new();
+    let is_free = leads.clone();
+    queue.expect_lead().returning(move |_, _| {
+        Ok(if is_free.load(SeqCst) {
+            Leadership::Granted
+        } else {
+            Leadership::Refused
+        })
+    });
+    queue.expect_position().returning(|_| Ok(None));
+    queue
+        .expect_enqueue()
+        .returning(|_, _| Ok(Enqueued::default()));
+    let mut records = MockTenantRecords::new();
+    let counted = erasures.clone();
+    records.expect_erase_once().returning(move |_, _, _| {
+        counted.fetch_add(1, SeqCst);
+        Ok(ErasedRecords::default())
+    });
+    let scheduler = scheduler(
+        scripted,
+        Arc::new(queue),
+        Arc::new(ManualClock::starting_at("2026-03-01T07:00:00Z")),
+        || 1.0,
+        many_jobs(1),
+        Sharding::default(),
+    );
+    let scheduler = scheduler.with_tenant_records(Arc::new(records));
+    let stop = CancellationToken::new();
+    tokio::spawn(scheduler.run(stop.clone()));
+    let hours = |hours| tokio::time::sleep(Duration::from_mins(hours * 60 + 2));
+    hours(2).await;
+    assert_eq!(erasures.load(SeqCst), 1);
+    leads.store(true, SeqCst);
+    hours(1).await;
+    assert_eq!(erasures.load(SeqCst), 2);
+    hours(2).await;
+    assert_eq!(erasures.load(SeqCst), 2);
     stop.cancel();
 }
