@@ -128,7 +128,8 @@ const ADD_COUNTS: &str = concat!(
 const RECOUNT: &str = "UPDATE @chunks SET (succeeded, failed, nothing_to_do) =
          (SELECT count(CASE r.status WHEN 1 THEN 1 END), count(CASE WHEN r.status IN (2, 4) THEN 1 END),
                  count(CASE r.status WHEN 3 THEN 1 END)
-          FROM @results r WHERE r.run = $2 AND @in_texts(r.tenant_id, $3) AND r.chunk = $1),
+          FROM @results r WHERE r.run = $2 AND @in_texts(r.tenant_id, $3) AND r.chunk = $1
+            AND (r.again IS NULL OR r.again <> r.chunk)),
          skipped = (SELECT count(*) FROM @skipped_items s WHERE s.chunk = $1),
          waiting = waiting + $4, called = called + $5
      WHERE chunk = $1";

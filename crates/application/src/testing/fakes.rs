@@ -86,6 +86,13 @@ struct Run {
     stored: StoredResult,
 }
 
+impl Run {
+    /// Whether a chunk brought the outcome, and is not to run it again.
+    fn ended_in(&self, chunk_id: &str) -> bool {
+        self.chunk_id == chunk_id && self.again.as_deref() != Some(chunk_id)
+    }
+}
+
 impl ChunkRow {
     /// Number of items without an outcome.
     fn left(&self) -> usize {

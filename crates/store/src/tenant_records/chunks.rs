@@ -36,8 +36,10 @@ pub(crate) const ROWS: &str = "SELECT c.chunk, c.chunk_id, c.batch_id, c.run, c.
      FROM @chunks c JOIN @chunk_messages m ON m.chunk = c.chunk LEFT JOIN @runs n ON n.run = c.run
      WHERE @in_integers(c.chunk, $1) ORDER BY c.chunk";
 
+/// A failure that a replay has written down for its own chunk, after its result was removed, does not count there yet: its status is 0.
 const REMOVE_RESULTS: &str = "DELETE FROM @results
-     WHERE @in_integers(run, $1) AND tenant_id = $2 AND @in_integers(chunk, $3) RETURNING chunk, status, preference";
+     WHERE @in_integers(run, $1) AND tenant_id = $2 AND @in_integers(chunk, $3)
+     RETURNING chunk, CASE again WHEN chunk THEN 0 ELSE status END, preference";
 
 const REMOVE_SKIPPED: &str =
     "DELETE FROM @skipped_items WHERE @in_integers(chunk, $1) AND tenant_id = $2 RETURNING chunk";
@@ -368,6 +370,7 @@ impl Erasure<'_> {
             results: results
                 .iter()
                 .map(|(chunk, status, _)| (*chunk, *status))
+                .filter(|(_, status)| *status != 0)
                 .collect(),
             skipped: skipped.into_iter().collect(),
             waiting: waiting

@@ -20,7 +20,7 @@ use punctual_application::{
 };
 use punctual_domain::{
     BatchStatus, Delivery, FailureKind, Fingerprint, ItemId, ItemResult, ItemStatus, NewBatch,
-    Progress, PurposeId, TenantId, Waiting,
+    Progress, PurposeId, TenantId, Trigger, Waiting,
 };
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
@@ -41,6 +41,7 @@ on_both! {
     two_erasures_at_one_time_leave_neither_tenant
     a_preference_that_others_have_stays
     claims_ask_for_erased_runs_only_where_there_are_any
+    a_replay_goes_on_without_the_tenant_whose_failure_has_just_been_removed
     an_erasure_that_was_carried_out_costs_a_look_at_few_chunks
     an_erasure_is_repeated_whose_last_chunk_was_removed_or_that_was_not_finished
     chunks_that_were_being_queued_during_an_erasure_are_looked_at_when_it_is_named_again
@@ -692,6 +693,54 @@ async fn claims_ask_for_erased_runs_only_where_there_are_any(store: Store) {
     }
     // The key, and the hashes.
     assert_eq!(statements[1], statements[0] + 2, "{statements:?}");
+}
+
+/// Retention removes results before their dead letters: a replay in between writes the failure down anew, which does not count in its
+/// own chunk.
+async fn a_replay_goes_on_without_the_tenant_whose_failure_has_just_been_removed(store: Store) {
+    let now = SystemClock.now();
+    let (all, claimed) = (items(0..2), claimant());
+    let new = batch("a", now, &all, 10);
+    store.enqueue(firing(vec![new.clone()]), now).await.unwrap();
+    store.claim(&new.chunks[0], claimed, now).await.unwrap();
+    let failed: Vec<ItemResult> = all
+        .iter()
+        .map(|one| ItemResult {
+            status: ItemStatus::Failed,
+            failure_kind: Some(FailureKind::Handler),
+            output: None,
+            ..succeeded(one, json!(1), now)
+        })
+        .collect();
+    let committed = store.commit(&new.chunks[0], claimed.token, &failed);
+    assert_eq!(committed.await.unwrap().taken, 2);
+    let removed = "DELETE FROM @results";
+    store.database.execute(removed, values![]).await.unwrap();
+    let ids = "SELECT d.id FROM @dead_letters d ORDER BY d.id";
+    let ids: Vec<i64> = store.database.fetch(ids, values![]).await.unwrap();
+    let again = NewBatch::new(
+        &new.job_id,
+        new.priority,
+        "replay".to_owned(),
+        now,
+        new.chunks[0].occurrence,
+        Trigger::Replay,
+        now + TimeDelta::seconds(1),
+        &all,
+        10,
+    );
+    let settled = store.settle(&ids, vec![again.clone()], now);
+    assert_eq!(settled.await.unwrap(), 2);
+    let gone = TenantId::new(all[0].as_str()).unwrap();
+    assert_eq!(store.erase(&gone, now).await.unwrap().items, 1);
+    let (chunk, claimed) = (&again.chunks[0], claimant());
+    let claim = store.claim(chunk, claimed, now).await.unwrap();
+    assert_eq!(claim.items, &all[1..]);
+    let results = [succeeded(&all[1], json!(1), now)];
+    let committed = store.commit(chunk, claimed.token, &results).await.unwrap();
+    assert!(committed.finished, "{committed:?}");
+    let batch = store.batch(again.batch_id).await.unwrap().unwrap();
+    assert_eq!((batch.status, batch.failed), (BatchStatus::Completed, 0));
 }
 
 /// Follows an erasure of the tenant that the Config Database has made then. Returns how many items it took out of batches.

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use punctual_domain::{
-    BatchStatus, Delivery, ItemId, ItemStatus, JobId, KeepDays, NewBatch, Previous,
+    BatchStatus, DeadLetterState, Delivery, ItemId, ItemStatus, JobId, KeepDays, NewBatch,
+    Previous, Trigger,
 };
 use uuid::Uuid;
 
-use super::{at, batch, claim, commit, counts, firing, job, outcomes, result};
+use super::{asked_for, at, batch, claim, commit, counts, firing, job, outcomes, result};
 use crate::ports::{
     AuditEntry, AuditFilter, BatchReader, BatchStore, DeadLetterFilter, Deliveries, OperatorStore,
     Page, Redelivery, RemovedKind, Retention, RetentionPolicy, WorkQueue,
@@ -216,6 +217,57 @@ pub async fn retention<S: WorkQueue + BatchStore + OperatorStore + Deliveries>(
     assert!(retention.jobs().await.expect(works).is_empty());
     let remembered = retention.remembered().await.expect(works);
     assert_eq!(remembered, policy, "also of a job without runs");
+    a_failure_is_replayed_whose_result_has_just_been_removed(store, reader, retention, &policy)
+        .await;
+}
+
+/// A dead letter goes after the result: in between, it is replayed as any other, and is open again if the item is skipped.
+async fn a_failure_is_replayed_whose_result_has_just_been_removed<S: WorkQueue + BatchStore>(
+    store: &S,
+    reader: &dyn BatchReader,
+    retention: &dyn Retention,
+    policy: &RetentionPolicy,
+) {
+    let works = "the store answers";
+    let items = ["half-ann", "half-bob"].map(|id| ItemId::new(id).expect("valid"));
+    let [ann, bob] = &items;
+    let new = daily("2027-01-01", &[ann, bob]);
+    run(store, 5, &new, &[ItemStatus::Failed; 2]).await;
+    while !outcomes(reader, new.batch_id).await.is_empty() {
+        let portion = retention.remove(policy, 2, at("2027-03-01T09:00:00Z"));
+        assert!(!portion.await.expect(works).is_last);
+    }
+    let open = DeadLetterFilter {
+        state: Some(DeadLetterState::Open),
+        ..DeadLetterFilter::default()
+    };
+    let open = async || {
+        let (open, _) = reader
+            .dead_letters(&open, &Page::default())
+            .await
+            .expect(works);
+        open
+    };
+    let ids: Vec<i64> = open().await.iter().map(|letter| letter.id).collect();
+    assert_eq!(ids.len(), 2, "they go next");
+    let again = asked_for(Trigger::Replay, "2027-01-01", &items);
+    let replayed = store.settle(&ids, vec![again.clone()], at("2027-03-01T09:00:01Z"));
+    assert_eq!(replayed.await.expect(works), 2);
+    let (chunk, token) = (&again.chunks[0], Uuid::from_u128(6));
+    assert_eq!(claim(store, chunk, token).await, items);
+    let results = [
+        result(ann, ItemStatus::Succeeded),
+        result(bob, ItemStatus::Skipped),
+    ];
+    assert_eq!(commit(store, chunk, token, &results).await, 2);
+    let left: Vec<ItemId> = open()
+        .await
+        .into_iter()
+        .map(|letter| letter.item_id)
+        .collect();
+    assert_eq!(left, std::slice::from_ref(bob));
+    let ended = (BatchStatus::Completed, 1, 0, 1);
+    assert_eq!(counts(reader, again.batch_id).await, ended);
 }
 
 /// Remembers how long jobs are kept, in the end the job of this suite as `policy` says.

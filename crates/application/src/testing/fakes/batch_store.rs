@@ -348,7 +348,7 @@ impl Tables {
                     superseded += usize::from(has);
                 }
                 _ if self.skipped.contains_key(&own_skip) => {}
-                Some(run) if run.chunk_id == chunk.chunk_id => {}
+                Some(run) if run.ended_in(&chunk.chunk_id) => {}
                 _ if row.is_some_and(|row| row.chunk_id != chunk.chunk_id) => superseded += 1,
                 _ if row.is_some_and(|row| row.phase == Phase::Resumed || cancelled) => {
                     if let Some(row) = row.filter(|row| row.phase == Phase::Resumed) {

@@ -148,7 +148,7 @@ impl Tables {
         now: DateTime<Utc>,
     ) {
         let (id, item_id) = (&chunk.chunk_id, &key.1);
-        let run = self.runs.get(key).filter(|run| run.chunk_id == *id);
+        let run = self.runs.get(key).filter(|run| run.ended_in(id));
         let own = run.map(|run| run.stored.result.status);
         let row = self.waiting.get(key);
         let has_waited = row.is_some_and(|row| row.chunk_id == *id);

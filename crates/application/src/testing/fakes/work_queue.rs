@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, time::Duration};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_domain::{
-    BatchStatus, DeadLetter, DeadLetterState, Firing, JobId, NewBatch, ShardAssignment, Sharding,
-    StoredPosition,
+    BatchStatus, DeadLetter, DeadLetterState, Firing, ItemResult, ItemStatus, JobId, NewBatch,
+    ShardAssignment, Sharding, StoredPosition,
 };
 use uuid::Uuid;
 
-use super::{ChunkRow, FakeStore};
+use super::{ChunkRow, FakeStore, Run, stored};
 use crate::ports::{
     Enqueued, Leadership, Pause, PauseCause, StoreError, StoreErrorKind, WorkQueue,
 };
@@ -157,8 +157,24 @@ impl WorkQueue for FakeStore {
             for chunk in &batch.chunks {
                 for tenant in &chunk.items {
                     let key = (chunk.job_id.clone(), tenant.clone(), chunk.occurrence);
+                    let letter = tables.dead_letters.iter().find(|letter| {
+                        ids.contains(&letter.id)
+                            && letter.job_id == key.0
+                            && letter.item_id == key.1
+                            && letter.occurrence == key.2
+                    });
+                    // Its result may have been removed just before.
+                    let failed = letter.map(|letter| stored(chunk, &failure(letter)));
+                    let again = Some(chunk.chunk_id.clone());
                     if let Some(run) = tables.runs.get_mut(&key) {
-                        run.again = Some(chunk.chunk_id.clone());
+                        run.again = again;
+                    } else if let Some(stored) = failed {
+                        let run = Run {
+                            chunk_id: chunk.chunk_id.clone(),
+                            again,
+                            stored,
+                        };
+                        tables.runs.insert(key, run);
                     }
                 }
             }
@@ -186,5 +202,21 @@ impl WorkQueue for FakeStore {
             tables.reopened.insert(letter.id, now);
         });
         Ok(opened.count())
+    }
+}
+
+/// The result that a dead letter is of.
+fn failure(letter: &DeadLetter) -> ItemResult {
+    ItemResult {
+        item_id: letter.item_id.clone(),
+        status: ItemStatus::Failed,
+        failure_kind: Some(letter.failure_kind),
+        attempts: letter.attempts,
+        preference: None,
+        output: None,
+        error: Some(letter.reason.clone()),
+        started_at: letter.failed_at,
+        finished_at: Some(letter.failed_at),
+        waiting: None,
     }
 }
