@@ -14,6 +14,7 @@ use punctual_domain::{JobConfig, JobId, Mirror, Preference, Work};
 use self::{
     load::{Load, Queue},
     report::Report,
+    users::NotApplied,
 };
 use super::{Failure, check};
 use crate::{
@@ -45,10 +46,16 @@ pub(crate) async fn simulate(settings: &Settings, options: SimulateOptions) -> R
         settings.batch_default_timezone.clone(),
         spread,
     );
-    let source = match (options.users, &options.file) {
-        (Some(count), _) => users::generated(&mut mirror, count, options.seed),
+    let (source, not_applied) = match (options.users, &options.file) {
+        (Some(count), _) => (
+            users::generated(&mut mirror, count, options.seed),
+            NotApplied::default(),
+        ),
         (None, Some(file)) => users::of_file(&mut mirror, file, feature_type)?,
-        (None, None) => users::live(&mut mirror, settings, feature_type).await?,
+        (None, None) => (
+            users::live(&mut mirror, settings, feature_type).await?,
+            NotApplied::default(),
+        ),
     };
     if mirror.is_empty() {
         return Err(Failure::bad_input(format!(
@@ -74,6 +81,7 @@ pub(crate) async fn simulate(settings: &Settings, options: SimulateOptions) -> R
         source,
         users: mirror.len(),
         quarantined: mirror.quarantine().len(),
+        not_applied,
         spread,
         spreads,
         load,

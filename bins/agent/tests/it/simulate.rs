@@ -74,6 +74,46 @@ fn simulate_shows_when_users_fall_due_and_what_spreading_does() {
         "the clocks skip 02:30 on the 29th"
     );
 
+    // *Export everything* begins with features, organizations and profiles of members.
+    let export = folder.path().join("export.ndjson");
+    let on = json!({"enabled": true, "frequency": "daily"});
+    let tenant = |id: &str, key: &str, value: Value| {
+        json!({"tenant_id": id, "config_key": key, "config_value": value, "version": 3,
+            "updated_at": "2026-03-01T09:00:00Z"})
+    };
+    let organization = |id: &str, feature: &str| {
+        json!({"organization_id": id, "config_key": "feature_preferences", "config_value": {feature: on},
+            "version": 4, "updated_at": "2026-03-01T09:00:00Z"})
+    };
+    let lines = [
+        json!({"feature_type": "instagram_posts", "title": "Posts"}),
+        organization("acme", "instagram_posts"),
+        organization("other", "newsletter"),
+        tenant("a", "profile", json!({"organization_id": "acme"})),
+        tenant("b", "profile", json!({"organization_id": "other"})),
+        tenant("a", "feature_preferences", json!({"instagram_posts": on})),
+        tenant("a", "profile", json!({"organization_id": "acme"})),
+        tenant("b", "instagram", json!({"instagram_posts": on})),
+        tenant(
+            "c",
+            "feature_preferences",
+            json!({"instagram_posts": on, "newsletter": on}),
+        ),
+    ];
+    let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    std::fs::write(&export, lines).unwrap();
+    let file = ["simulate", "--file", export.to_str().unwrap()];
+    let output = agent(&[&file[..], &["--from", from, "--json"][..]].concat());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["users"], 2);
+    assert_eq!(
+        report["not_applied"],
+        json!({"organizations": 1, "members": 1})
+    );
+    let text = String::from_utf8(agent(&file).stdout).unwrap();
+    let words = "Preferences of 1 organization are not applied: 1 member may fall due otherwise";
+    assert!(text.contains(words), "{text}");
+
     // What is prepared ahead takes the calls from the minute at which users are due.
     let job = json!({"prepare_ahead": "12h"});
     let project =

@@ -39,10 +39,12 @@ pub(super) fn page(report: &Report) -> String {
             count(*users)
         );
     }
+    let not_applied = report.not_applied.in_words();
+    let not_applied = not_applied.map_or_else(String::new, |words| format!("<p>{words}.</p>"));
     format!(
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
          <title>{title}</title><style>{STYLE}</style><main><h1>{title}</h1>\
-         <p>{} users from {}; {} runs in {} from {}.</p>\
+         <p>{} users from {}; {} runs in {} from {}.</p>{not_applied}\
          <section><h2>Users due by hour (UTC)</h2>{}</section>\
          <section tabindex=0 aria-labelledby=busiest><h2 id=busiest>Busiest hours</h2>{}</section>\
          <section><h2>Busiest minute</h2><p>{} users at {}.</p>\

@@ -7,7 +7,10 @@ use punctual_application::amount;
 use punctual_domain::JobId;
 use serde_json::{Value, json};
 
-use super::load::{Load, Queue};
+use super::{
+    load::{Load, Queue},
+    users::NotApplied,
+};
 
 pub(super) struct Report {
     pub(super) job_id: JobId,
@@ -15,6 +18,7 @@ pub(super) struct Report {
     pub(super) source: String,
     pub(super) users: usize,
     pub(super) quarantined: usize,
+    pub(super) not_applied: NotApplied,
     pub(super) spread: u32,
     /// Busiest minute with other spreads.
     pub(super) spreads: Vec<(u32, u64)>,
@@ -38,6 +42,7 @@ impl Report {
         });
         json!({
             "job_id": self.job_id, "source": self.source, "users": self.users, "quarantined": self.quarantined,
+            "not_applied": {"organizations": self.not_applied.organizations, "members": self.not_applied.members},
             "from": self.load.from, "days": self.load.minutes.len() / 1440, "runs": self.load.total(),
             "spread_minutes": self.spread, "peak": {"at": peak_at, "users": peak},
             "peaks_with_other_spreads": spreads
@@ -81,6 +86,9 @@ impl fmt::Display for Report {
                 "{} preferences cannot be used",
                 count(self.quarantined as u64)
             )?;
+        }
+        if let Some(words) = self.not_applied.in_words() {
+            writeln!(f, "{words}")?;
         }
         writeln!(
             f,

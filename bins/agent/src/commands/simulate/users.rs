@@ -1,14 +1,18 @@
 //! Whose schedule is simulated: the users of the Config Database, of a file, or generated ones.
 
 use std::{
+    collections::{HashMap, HashSet},
     io::{BufRead, BufReader},
     path::Path,
     sync::Arc,
 };
 
 use chrono::{DateTime, Utc};
-use punctual_application::ports::{ConfigDatabase, ConfigDatabaseError};
-use punctual_domain::{FeatureType, Mirror, PreferenceRecord, Reading, TenantId};
+use punctual_application::{
+    amount,
+    ports::{ConfigDatabase, ConfigDatabaseError},
+};
+use punctual_domain::{FeatureType, Mirror, OrganizationId, PreferenceRecord, Reading, TenantId};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -44,6 +48,11 @@ pub(super) async fn live(
 enum ImportLine {
     User {
         tenant_id: TenantId,
+        config_key: Option<String>,
+        config_value: Map<String, Value>,
+    },
+    Organization {
+        organization_id: OrganizationId,
         config_value: Map<String, Value>,
     },
     Feature {
@@ -52,44 +61,96 @@ enum ImportLine {
     },
 }
 
-/// Reads them from a file of imports, one JSON object per line.
+/// What a file has that a simulation does not apply: preferences of organizations, which the Config Database puts together with those
+/// of their members.
+#[derive(Debug, Default)]
+pub(super) struct NotApplied {
+    /// Organizations with a preference for the feature.
+    pub(super) organizations: usize,
+    /// Their members, by the profiles in the file.
+    pub(super) members: usize,
+}
+
+impl NotApplied {
+    /// A sentence about it; `None`: everything is applied.
+    pub(super) fn in_words(&self) -> Option<String> {
+        let organizations = amount(self.organizations as u64, "organization");
+        let members = amount(self.members as u64, "member");
+        (self.organizations > 0).then(|| {
+            format!(
+                "Preferences of {organizations} are not applied: {members} may fall due otherwise than simulated. To \
+                 apply them, simulate the users in the Config Database, without --file"
+            )
+        })
+    }
+}
+
+/// Reads them from a file of imports, one JSON object per line. Returns where that is, too.
 pub(super) fn of_file(
     mirror: &mut Mirror,
     file: &Path,
     feature_type: &FeatureType,
-) -> Result<String, Failure> {
+) -> Result<(String, NotApplied), Failure> {
     let fail = |problem: String| Failure::bad_input(format!("{}: {problem}", file.display()));
     let lines = BufReader::new(std::fs::File::open(file).map_err(|error| fail(error.to_string()))?);
     let mut problem = None;
+    let mut organizations = HashSet::new();
+    let mut members: HashMap<TenantId, String> = HashMap::new();
     let records = lines.lines().enumerate().filter_map(|(number, line)| {
-        let record = line
+        let line = line
             .map_err(|error| error.to_string())
             .and_then(|line| serde_json::from_str(&line).map_err(|error| error.to_string()));
-        match record {
-            Ok(ImportLine::Feature { .. }) => None,
+        let (tenant_id, config_key, mut config_value) = match line {
             Ok(ImportLine::User {
                 tenant_id,
-                mut config_value,
-            }) => match config_value.remove(feature_type.as_str())? {
-                Value::Object(preference) => Some(PreferenceRecord {
-                    tenant_id,
-                    preference: Arc::new(preference),
-                    updated_at: None,
-                    schedule_since: None,
-                    organization: None,
-                }),
-                _ => None,
-            },
+                config_key,
+                config_value,
+            }) => (tenant_id, config_key, config_value),
+            Ok(ImportLine::Organization {
+                organization_id,
+                config_value,
+            }) => {
+                let preference = config_value.get(feature_type.as_str());
+                if preference.is_some_and(Value::is_object) {
+                    organizations.insert(organization_id.as_str().to_owned());
+                }
+                return None;
+            }
+            Ok(ImportLine::Feature { .. }) => return None,
             Err(error) => {
                 problem.get_or_insert(format!("line {}: {error}", number + 1));
-                None
+                return None;
             }
+        };
+        match config_key.as_deref() {
+            None | Some("feature_preferences") => {}
+            Some("profile") => {
+                let organization = config_value.get("organization_id").and_then(Value::as_str);
+                members.extend(organization.map(|id| (tenant_id, id.to_owned())));
+                return None;
+            }
+            Some(_) => return None,
+        }
+        match config_value.remove(feature_type.as_str())? {
+            Value::Object(preference) => Some(PreferenceRecord {
+                tenant_id,
+                preference: Arc::new(preference),
+                updated_at: None,
+                schedule_since: None,
+                organization: None,
+            }),
+            _ => None,
         }
     });
     mirror.replace(records, FIRST_READING);
+    let of_these = members.values().filter(|id| organizations.contains(*id));
+    let not_applied = NotApplied {
+        members: of_these.count(),
+        organizations: organizations.len(),
+    };
     match problem {
         Some(problem) => Err(fail(problem)),
-        None => Ok(file.display().to_string()),
+        None => Ok((file.display().to_string(), not_applied)),
     }
 }
 
