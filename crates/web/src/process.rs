@@ -68,7 +68,7 @@ impl Signals {
 /// Reads the address that a server is to listen on, as a setting says it.
 ///
 /// # Errors
-/// It is no IP address with a port, such as the name of a host.
+/// It is not an IP address with a port, but the name of a host, for example.
 pub fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse().map_err(|_| {

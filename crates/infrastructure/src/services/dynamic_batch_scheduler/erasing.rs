@@ -368,7 +368,10 @@ mod tests {
             Err(reads())
         }
 
-        async fn forget(&self, _: &BTreeSet<TenantId>) -> Result<(), ConfigDatabaseError> {
+        async fn forget(
+            &self,
+            _: &BTreeMap<TenantId, DateTime<Utc>>,
+        ) -> Result<(), ConfigDatabaseError> {
             std::future::pending().await
         }
     }

@@ -1228,7 +1228,7 @@ async fn a_process_that_begins_to_lead_carries_out_again_what_is_listed_as_erase
     let scheduler = scheduler.with_tenant_records(Arc::new(records));
     let stop = CancellationToken::new();
     tokio::spawn(scheduler.run(stop.clone()));
-    let hours = |hours| tokio::time::sleep(Duration::from_mins(hours * 60 + 2));
+    let hours = |hours: u64| tokio::time::sleep(Duration::from_mins(hours * 60 + 2));
     hours(2).await;
     assert_eq!(erasures.load(SeqCst), 1);
     leads.store(true, SeqCst);
