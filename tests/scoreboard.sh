@@ -75,7 +75,7 @@ done
 title "What operators read" "Pages and calls with 5 million results over 400 days in the store, at rest and while a minute of 100,000 users runs."
 run '.' 'cargo run --locked --release -q -p punctual-benchmarks --bin reads'
 
-title "Removing old results" "A minute of 100,000 users alone, and while five million old results are removed."
+title "Removing old results" "Minutes of 100,000 users on an empty store, beside five million old results, and while these are removed, in one process."
 run 'users, |old results, ' 'cargo run --locked --release -q -p punctual-benchmarks --bin retention'
 run 'users, |old results, ' 'cargo run --locked --release -q -p punctual-benchmarks --bin retention -- --postgres'
 
