@@ -40,6 +40,10 @@ run 'occurrences|restarts' 'KILLS=200 OCCURRENCES=100000 cargo test --locked --r
 run 'kills over' 'KILLS=200 OCCURRENCES=50000 cargo test --locked --release -q -p punctual-agent --test it kill_waiting -- --nocapture --test-threads=1'
 run 'test result' 'cargo test --locked -q -p punctual-agent --all-features --test it crash_points'
 
+title "Everything at once, for half an hour" "Edits, imports, erasures, manual runs, kills and restarts of agents, restarts of the Config Database \
+and, on PostgreSQL, ended connections, beside a job of each minute. In the second half all processes live on."
+run 'steps, ' 'SOAK_MINUTES=30 cargo test --locked --release -q -p punctual-agent --all-features --test it everything_at_once -- --nocapture'
+
 title "All users fall due in one minute" "The real scheduler, queue, processor and store, with a handler that does nothing; each result is \
 a row that survives a power cut. graphile-worker does empty jobs on the same server, huey in a SQLite file of its own."
 run 'users|huey' 'cargo run --locked --release -q -p punctual-benchmarks --bin processing -- --users 1000000 --peer 10000'
