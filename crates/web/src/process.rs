@@ -299,7 +299,11 @@ mod tests {
         );
         let error = NewFile::create(path).unwrap_err().to_string();
         assert!(error.contains("copy.db exists already"), "{error}");
-        let relative = NewFile::create("file:copy.db".into()).unwrap();
+        // From the working folder, in which nothing may be written, up to the root and down again.
+        let depth = std::env::current_dir().unwrap().components().count() - 1;
+        let below_root = folder.path().strip_prefix("/").unwrap().join("other.db");
+        let relative = PathBuf::from("../".repeat(depth)).join(below_root);
+        let relative = NewFile::create(relative).unwrap();
         assert!(relative.partial().is_absolute());
         let name = std::ffi::OsStr::from_bytes(b"copy\xff.db");
         let error = NewFile::create(folder.path().join(name)).unwrap_err();
