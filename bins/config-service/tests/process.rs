@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use punctual_application::testing::zone_file;
 use reqwest::blocking::Client;
 use serde_json::{Value, json};
 
@@ -571,23 +572,6 @@ fn a_backup_is_made_while_the_service_runs_and_takes_the_place_of_no_file() {
     assert!(done && keys.contains("agent\tread"), "{keys}{error}");
 }
 
-/// A file of a zone that is ahead of UTC by `hours` for ever.
-fn tzif(hours: i32) -> Vec<u8> {
-    let mut file = Vec::new();
-    for _ in 0..2 {
-        file.extend_from_slice(b"TZif2");
-        file.extend_from_slice(&[0; 15]);
-        for count in [0, 0, 0, 0, 1, 4_u32] {
-            file.extend_from_slice(&count.to_be_bytes());
-        }
-        file.extend_from_slice(&(hours * 3600).to_be_bytes());
-        file.extend_from_slice(&[0, 0]);
-        file.extend_from_slice(b"AAA\0");
-    }
-    file.extend_from_slice(format!("\n<AAA>{}\n", -hours).as_bytes());
-    file
-}
-
 #[test]
 fn zone_rules_that_change_in_their_folder_are_taken_while_it_runs() {
     let folder = tempfile::tempdir().unwrap();
@@ -600,7 +584,7 @@ fn zone_rules_that_change_in_their_folder_are_taken_while_it_runs() {
         ] {
             let path = zones.join(zone);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, tzif(hours)).unwrap();
+            std::fs::write(path, zone_file(hours)).unwrap();
         }
         std::fs::write(zones.join("+VERSION"), version).unwrap();
     };

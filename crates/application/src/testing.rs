@@ -9,6 +9,7 @@ mod fakes;
 mod manual_clock;
 mod operator;
 mod samples;
+mod zone_file;
 
 pub use fakes::{
     FakeConfigDatabase, FakeItemSource, FakeRunHistory, FakeSink, FakeStore, FakeTenantData,
@@ -16,3 +17,4 @@ pub use fakes::{
 pub use manual_clock::ManualClock;
 pub use operator::{operator, schedule, with_own_processor};
 pub use samples::{item, item_of, item_preferring, membership, record};
+pub use zone_file::zone_file;

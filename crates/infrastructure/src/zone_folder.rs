@@ -161,23 +161,9 @@ fn version(folder: &Path, files: &[(String, Vec<u8>)]) -> String {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::*;
+    use punctual_application::testing::zone_file;
 
-    /// A file of a zone that has always been at UTC.
-    pub(super) fn tzif() -> Vec<u8> {
-        let mut file = Vec::new();
-        for _ in 0..2 {
-            file.extend_from_slice(b"TZif2");
-            file.extend_from_slice(&[0; 15]);
-            for count in [0, 0, 0, 0, 1, 4_u32] {
-                file.extend_from_slice(&count.to_be_bytes());
-            }
-            file.extend_from_slice(&[0; 6]);
-            file.extend_from_slice(b"UTC\0");
-        }
-        file.extend_from_slice(b"\nUTC0\n");
-        file
-    }
+    use super::*;
 
     fn write(folder: &Path, name: &str, content: &[u8]) {
         let path = folder.join(name);
@@ -195,8 +181,8 @@ mod tests {
             "America/New_York",
             "America/Argentina/Salta",
         ] {
-            write(folder, name, &tzif());
-            write(folder, &format!("posix/{name}"), &tzif());
+            write(folder, name, &zone_file(0));
+            write(folder, &format!("posix/{name}"), &zone_file(0));
         }
         write(folder, "Asia/Tokyo", b"TZif2 cut off");
         write(folder, "Asia/Seoul", b"");
@@ -227,7 +213,7 @@ mod tests {
         let nowhere = folder.path().join("nowhere");
         let error = read_zone_folder(&nowhere).unwrap_err().to_string();
         assert!(error.contains("nowhere"), "{error}");
-        write(folder.path(), "UTC", &tzif());
+        write(folder.path(), "UTC", &zone_file(0));
         let error = read_zone_folder(folder.path()).unwrap_err().to_string();
         assert!(error.contains("Europe/Berlin is missing"), "{error}");
     }

@@ -5,29 +5,13 @@ use std::{
     process::{Command, Output},
 };
 
+use punctual_application::testing::zone_file;
 use serde_json::{Value, json};
 
 use crate::{
     agent::{self, Agent},
     project::Project,
 };
-
-/// A file of a zone that is ahead of UTC by `hours` for ever.
-fn tzif(hours: i32) -> Vec<u8> {
-    let mut file = Vec::new();
-    for _ in 0..2 {
-        file.extend_from_slice(b"TZif2");
-        file.extend_from_slice(&[0; 15]);
-        for count in [0, 0, 0, 0, 1, 4_u32] {
-            file.extend_from_slice(&count.to_be_bytes());
-        }
-        file.extend_from_slice(&(hours * 3600).to_be_bytes());
-        file.extend_from_slice(&[0, 0]);
-        file.extend_from_slice(b"AAA\0");
-    }
-    file.extend_from_slice(format!("\n<AAA>{}\n", -hours).as_bytes());
-    file
-}
 
 /// A folder of three zones, in which Berlin is this far ahead of UTC.
 fn rules(folder: &Path, name: &str, berlin: i32) -> PathBuf {
@@ -39,7 +23,7 @@ fn rules(folder: &Path, name: &str, berlin: i32) -> PathBuf {
     ] {
         let path = folder.join(zone);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, tzif(hours)).unwrap();
+        std::fs::write(path, zone_file(hours)).unwrap();
     }
     std::fs::write(folder.join("+VERSION"), format!("2099{name}\n")).unwrap();
     folder
@@ -228,7 +212,7 @@ async fn rules_that_change_in_the_folder_move_the_runs_of_a_running_agent() {
     assert_eq!(agent.get("/version").await["tzdb"], "2099a");
 
     let berlin = folder.join("Europe/Berlin");
-    std::fs::write(&berlin, tzif(3)).unwrap();
+    std::fs::write(&berlin, zone_file(3)).unwrap();
     std::fs::write(folder.join("+VERSION"), "2099b\n").unwrap();
     agent.until(upcoming, due_at("T06:00:00Z")).await;
     assert_eq!(agent.get("/version").await["tzdb"], "2099b");
@@ -256,7 +240,7 @@ async fn rules_that_change_in_the_folder_move_the_runs_of_a_running_agent() {
     let (_, status) = ask(&["status", "--json"]);
     assert!(status.contains("zone rules are not in effect"), "{status}");
 
-    std::fs::write(&berlin, tzif(3)).unwrap();
+    std::fs::write(&berlin, zone_file(3)).unwrap();
     agent
         .until("/api/v1/findings", |answer| !fails(answer))
         .await;

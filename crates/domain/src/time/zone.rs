@@ -413,6 +413,7 @@ impl Ord for Zone {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::zone_differences::tests::tzif;
 
     fn resolved(zone: &str, local: &str) -> String {
         let local: NaiveDateTime = local.parse().unwrap();
@@ -423,23 +424,6 @@ mod tests {
             .to_rfc3339()
     }
 
-    /// A file of a zone that is ahead of UTC by `hours` for ever.
-    fn tzif(hours: i32) -> Vec<u8> {
-        let mut file = Vec::new();
-        for _ in 0..2 {
-            file.extend_from_slice(b"TZif2");
-            file.extend_from_slice(&[0; 15]);
-            for count in [0, 0, 0, 0, 1, 4_u32] {
-                file.extend_from_slice(&count.to_be_bytes());
-            }
-            file.extend_from_slice(&(hours * 3600).to_be_bytes());
-            file.extend_from_slice(&[0, 0]);
-            file.extend_from_slice(b"AAA\0");
-        }
-        file.extend_from_slice(format!("\n<AAA>{}\n", -hours).as_bytes());
-        file
-    }
-
     #[test]
     fn zones_that_have_been_read_follow_rules_that_replace_others() {
         let rules = |version: &str, berlin| {
@@ -448,7 +432,8 @@ mod tests {
                 ("America/New_York", -5),
                 ("Europe/Berlin", berlin),
             ];
-            let files = zones.map(|(name, hours)| (name.to_owned(), tzif(hours)));
+            let files =
+                zones.map(|(name, hours)| (name.to_owned(), tzif(hours, "2037-01-01T00:00:00Z")));
             ZoneRules::from_files(version, files).unwrap()
         };
         // Not those of the process, which other tests use.

@@ -144,12 +144,13 @@ fn state(folder: &Path) -> FolderState {
 mod tests {
     use std::{fs, time::SystemTime};
 
+    use punctual_application::testing::zone_file;
+
     use super::*;
-    use crate::zone_folder::tests::tzif;
 
     fn fill(folder: &Path) {
         for zone in ZoneRules::REQUIRED {
-            write(folder, zone, &tzif());
+            write(folder, zone, &zone_file(0));
         }
     }
 
@@ -170,9 +171,9 @@ mod tests {
         assert!(watcher.look().is_none(), "it may be being written");
         let first = watcher.look().unwrap().unwrap();
         assert!(watcher.look().is_none(), "nothing has changed");
-        write(folder, "Asia/Tokyo", &tzif());
+        write(folder, "Asia/Tokyo", &zone_file(0));
         assert!(watcher.look().is_none());
-        write(folder, "Asia/Seoul", &tzif());
+        write(folder, "Asia/Seoul", &zone_file(0));
         assert!(watcher.look().is_none(), "it is being written");
         let more = watcher.look().unwrap().unwrap();
         assert_eq!((first.names().count(), more.names().count()), (3, 5));
@@ -183,7 +184,7 @@ mod tests {
         assert!(error.contains("UTC is missing"), "{error}");
         let again = watcher.look().unwrap();
         assert!(again.is_err(), "the disk may have been at fault");
-        write(folder, "UTC", &tzif());
+        write(folder, "UTC", &zone_file(0));
         assert!(watcher.look().is_none());
         assert!(watcher.look().unwrap().is_ok());
     }
@@ -202,7 +203,7 @@ mod tests {
             let before = changed();
             // Clocks of file systems are coarse.
             while changed() == before {
-                fs::write(&path, tzif()).unwrap();
+                fs::write(&path, zone_file(0)).unwrap();
                 let file = fs::File::options().write(true).open(&path).unwrap();
                 file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
             }
