@@ -132,22 +132,21 @@ fn day(users: usize, due: DateTime<Utc>, number: i64) -> String {
     sql
 }
 
-/// Writes the old results.
-async fn fill(options: &Options, url: &str) -> anyhow::Result<()> {
-    let began = Instant::now();
-    let newest = Utc::now() - TimeDelta::days(OLDEST_KEPT);
-    let days = (0..options.days)
-        .rev()
-        .map(|number| day(options.users, newest - TimeDelta::days(number), number));
+/// Executes texts of SQL, each in a transaction.
+async fn execute(
+    options: &Options,
+    url: &str,
+    statements: impl Iterator<Item = String>,
+) -> anyhow::Result<()> {
+    let statements = statements.map(|sql| AssertSqlSafe(format!("BEGIN; {sql} COMMIT;")));
     if options.postgres {
         let pool = PgPoolOptions::new().max_connections(1).connect(url).await?;
         sqlx::raw_sql("SET search_path TO punctual; SET synchronous_commit TO off")
             .execute(&pool)
             .await?;
-        for sql in days {
-            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await?;
+        for sql in statements {
+            sqlx::raw_sql(sql).execute(&pool).await?;
         }
-        sqlx::raw_sql("ANALYZE").execute(&pool).await?;
         pool.close().await;
     } else {
         let pool = SqlitePoolOptions::new()
@@ -157,12 +156,23 @@ async fn fill(options: &Options, url: &str) -> anyhow::Result<()> {
         sqlx::raw_sql("PRAGMA synchronous = OFF")
             .execute(&pool)
             .await?;
-        for sql in days {
-            let sql = format!("BEGIN; {sql} COMMIT;");
-            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await?;
+        for sql in statements {
+            sqlx::raw_sql(sql).execute(&pool).await?;
         }
         pool.close().await;
     }
+    Ok(())
+}
+
+/// Writes the old results.
+async fn fill(options: &Options, url: &str) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let newest = Utc::now() - TimeDelta::days(OLDEST_KEPT);
+    let days = (0..options.days)
+        .rev()
+        .map(|number| day(options.users, newest - TimeDelta::days(number), number));
+    let analyze = options.postgres.then(|| "ANALYZE;".to_owned());
+    execute(options, url, days.chain(analyze)).await?;
     let took = began.elapsed().as_secs_f64();
     println!("old results written in {took:.1} s");
     Ok(())
@@ -237,27 +247,12 @@ async fn minute(punctual: &Punctual, measured: &Measured) -> anyhow::Result<(f64
 async fn postpone_removal(options: &Options, url: &str, postpone: bool) -> anyhow::Result<()> {
     let tomorrow = (Utc::now() + TimeDelta::days(1)).timestamp_micros();
     let insert =
-        format!("INSERT INTO retention_state (name, value) VALUES ('begins_at', {tomorrow})");
-    let delete = "DELETE FROM retention_state WHERE name = 'begins_at'";
-    let sql = if postpone {
-        format!("{delete}; {insert}")
-    } else {
-        delete.to_owned()
-    };
-    if options.postgres {
-        let pool = PgPoolOptions::new().max_connections(1).connect(url).await?;
-        let sql = format!("SET search_path TO punctual; {sql}");
-        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await?;
-        pool.close().await;
-    } else {
-        let pool = SqlitePoolOptions::new()
-            .max_connections(1)
-            .connect(url)
-            .await?;
-        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&pool).await?;
-        pool.close().await;
-    }
-    Ok(())
+        format!("INSERT INTO retention_state (name, value) VALUES ('begins_at', {tomorrow});");
+    let delete = "DELETE FROM retention_state WHERE name = 'begins_at';";
+    let statements = [delete.to_owned()]
+        .into_iter()
+        .chain(postpone.then_some(insert));
+    execute(options, url, statements).await
 }
 
 /// The middle one.
