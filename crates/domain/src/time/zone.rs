@@ -413,7 +413,6 @@ impl Ord for Zone {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::zone_differences::tests::tzif;
 
     fn resolved(zone: &str, local: &str) -> String {
         let local: NaiveDateTime = local.parse().unwrap();
@@ -432,9 +431,15 @@ mod tests {
                 ("America/New_York", -5),
                 ("Europe/Berlin", berlin),
             ];
-            let files =
-                zones.map(|(name, hours)| (name.to_owned(), tzif(hours, "2037-01-01T00:00:00Z")));
-            ZoneRules::from_files(version, files).unwrap()
+            let zone = |(name, hours): (&str, i8)| {
+                let rules = TimeZone::fixed(jiff::tz::offset(hours));
+                (name.to_ascii_lowercase(), Zone::new(name, rules))
+            };
+            ZoneRules {
+                version: version.to_owned(),
+                zones: zones.map(zone).into(),
+                unreadable: BTreeSet::new(),
+            }
         };
         // Not those of the process, which other tests use.
         let mut in_effect = InEffect::built_in();

@@ -114,14 +114,14 @@ pub fn first_moved_run(
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use serde_json::json;
 
     use super::*;
     use crate::{MergedPreference, Preference, time::zone::InvalidZoneRules};
 
     /// A file whose zone is ahead of UTC by `hours` until `until`, and from then on by one hour more.
-    pub(in crate::time) fn tzif(hours: i32, until: &str) -> Vec<u8> {
+    fn tzif(hours: i32, until: &str) -> Vec<u8> {
         let until: DateTime<Utc> = until.parse().unwrap();
         let mut file = Vec::new();
         // The first part is for readers of 32 bits; the second counts.
