@@ -9,28 +9,15 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use punctual_application::ports::{
-    KEEP_ENDED, Removable, RemovedKind, RemovedPortion, Retention, RetentionPolicy, StoreError,
+    Removable, RemovedKind, RemovedPortion, Retention, RetentionPolicy, StoreError,
 };
-use punctual_domain::{JobId, KeepDays, Occurrence};
+use punctual_domain::{JobId, KeepDays};
 use tokio::time::Instant;
 
 use crate::{
     Store,
-    driver::{Connection, FromRow, Row, Value, values},
-    operations::REQUEST_TTL,
-    prepared_outputs::{KEPT_FOR, REMOVE_OLD},
-    previous::MAX_AGE,
-    results::USE_PERIOD,
-    tenant_records::done::{REMEMBERED_FOR, REMOVE_DONE},
+    driver::{FromRow, Row, values},
 };
-
-/// A chunk or a batch, with what belongs to it, costs as much as so many results.
-const COST: i64 = 20;
-/// Estimated sizes in bytes.
-const LETTER_BYTES: u64 = 250;
-const SKIPPED_BYTES: u64 = 120;
-const BATCH_BYTES: u64 = 400;
-const ENTRY_BYTES: u64 = 200;
 
 const NEXT_JOB: &str = "SELECT n.job_id FROM @runs n WHERE n.job_id > $1 ORDER BY n.job_id LIMIT 1";
 
@@ -46,6 +33,15 @@ macro_rules! is_over {
     };
 }
 
+pub(crate) mod beside_runs;
+pub(crate) mod preview;
+pub(crate) mod run;
+
+use self::{
+    beside_runs::OTHERS,
+    run::{Step, Target},
+};
+
 /// The next run of the job `$1` behind `$4` and `$5` that is cleared or not (`$2`), was due before `$3` and ended before `$6`.
 pub(crate) const NEXT_RUN: &str = concat!(
     "SELECT n.run, n.occurrence, n.last_due FROM @runs n
@@ -54,122 +50,6 @@ pub(crate) const NEXT_RUN: &str = concat!(
     is_over!("$6"),
     " ORDER BY n.last_due, n.run LIMIT 1"
 );
-
-const LOCK_RUN: &str = "SELECT n.run FROM @runs n WHERE n.run = $1 @for_delete(n)";
-
-/// By a statement of its own: behind the lock, it sees what was queued before.
-const IS_OVER: &str = concat!(
-    "SELECT n.run FROM @runs n WHERE n.run = $1 AND ",
-    is_over!("$2")
-);
-
-const MARK: &str = "INSERT INTO @removed_results AS m (job_id, to_date) VALUES ($1, $2)
-     ON CONFLICT (job_id) DO UPDATE SET to_date = excluded.to_date WHERE @bytes(m.to_date) < @bytes(excluded.to_date)";
-
-/// Deliveries of the batches of a run that are over. They go before its results: made again later, they would deliver what is left.
-pub(crate) const REMOVE_DELIVERIES: &str =
-    "DELETE FROM @deliveries WHERE state || '' <> 'open' AND id IN (SELECT d.id FROM @batches b CROSS JOIN @deliveries d
-         WHERE b.run = $1 AND d.batch_id = b.batch_id LIMIT $2)";
-
-/// Whether deliveries of a run are left: an operator has just had one made again.
-const DELIVERS: &str = "SELECT EXISTS (SELECT 1 FROM @batches b CROSS JOIN @deliveries d
-         WHERE b.run = $1 AND d.batch_id = b.batch_id)";
-
-/// The next results of a run, and what each costs: as much as a small one for itself and for each page of a large output, which is
-/// freed, too. The sizes are known without reading them.
-pub(crate) const SLICE: &str = "SELECT r.tenant_id,
-         CAST(1 + (coalesce(octet_length(r.output), 0) + coalesce(octet_length(r.error), 0)) / 2000 AS BIGINT)
-     FROM @results r WHERE r.run = $1 AND r.tenant_id > $2 ORDER BY r.tenant_id LIMIT $3";
-
-/// Keeps the last success of items whose results are removed.
-pub(crate) const REMEMBER: &str =
-    "INSERT INTO @last_successes AS l (job_id, tenant_id, occurrence, scheduled_at, finished_at)
-     SELECT $4, r.tenant_id, $5, b.scheduled_at, r.started_at + coalesce(r.duration, 0)
-     FROM @results r JOIN @chunks c ON c.chunk = r.chunk JOIN @batches b ON b.batch_id = c.batch_id
-     WHERE r.run = $1 AND r.tenant_id > $2 AND r.tenant_id <= $3 AND r.status = 1
-     ON CONFLICT (tenant_id, job_id) DO UPDATE SET occurrence = excluded.occurrence,
-         scheduled_at = excluded.scheduled_at, finished_at = excluded.finished_at
-     WHERE l.scheduled_at < excluded.scheduled_at";
-
-pub(crate) const REMOVE_RESULTS: &str =
-    "DELETE FROM @results WHERE run = $1 AND tenant_id > $2 AND tenant_id <= $3";
-
-/// Dead letters of the batches of a run. It waits for none: who settles them waits for the run.
-pub(crate) const REMOVE_LETTERS: &str =
-    "DELETE FROM @dead_letters WHERE id IN (SELECT d.id FROM @batches b CROSS JOIN @dead_letters d
-         WHERE b.run = $1 AND d.batch_id = b.batch_id LIMIT $2 @for_update_free(d))";
-
-/// Chunks of a run, with how many items they have skipped.
-pub(crate) const CHUNKS: &str = "SELECT c.chunk, c.skipped FROM @batches b CROSS JOIN @chunks c WHERE b.run = $1 AND c.batch_id = b.batch_id";
-/// Those that nothing has failed in. What a replay has brought stands in its chunks.
-const WITHOUT_FAILURES: &str = " AND c.failed = 0 AND b.trigger <> 'replay'";
-
-const REMOVE_SKIPPED: &str = "DELETE FROM @skipped_items WHERE @in_integers(chunk, $1)";
-const REMOVE_MESSAGES: &str = "DELETE FROM @chunk_messages WHERE @in_integers(chunk, $1)";
-const REMOVE_CHUNKS: &str = "DELETE FROM @chunks WHERE @in_integers(chunk, $1)";
-
-/// Batches of a run that have no chunks left, and no dead letters that somebody has just settled.
-pub(crate) const BATCHES: &str = "SELECT b.batch_id FROM @batches b WHERE b.run = $1
-       AND NOT EXISTS (SELECT 1 FROM @chunks c WHERE c.batch_id = b.batch_id)
-       AND NOT EXISTS (SELECT 1 FROM @dead_letters d WHERE d.batch_id = b.batch_id)";
-
-const REMOVE_COUNTS: &str = "DELETE FROM @replayed_letters WHERE @in_texts(batch_id, $1)";
-const REMOVE_BATCHES: &str = "DELETE FROM @batches WHERE @in_texts(batch_id, $1)";
-
-/// Whether batches or results of a run are left.
-const IS_LEFT: &str = "SELECT EXISTS (SELECT 1 FROM @batches b WHERE b.run = $1)
-         OR EXISTS (SELECT 1 FROM @results r WHERE r.run = $1)";
-
-const REMOVE_KEPT: &str = "DELETE FROM @kept_outputs WHERE (run, tenant_id) IN
-         (SELECT k.run, k.tenant_id FROM @kept_outputs k WHERE k.run = $1 LIMIT $2)";
-
-const REMOVE_RUN: &str = "DELETE FROM @runs WHERE run = $1";
-const CLEAR_RUN: &str = "UPDATE @runs SET cleared = 1 WHERE run = $1 AND cleared = 0";
-
-pub(crate) const REMOVE_AUDIT_LOG: &str = "DELETE FROM @audit_log WHERE id IN
-         (SELECT a.id FROM @audit_log a WHERE a.at < $1 ORDER BY a.at LIMIT $2)";
-
-pub(crate) const REMOVE_REQUESTS: &str = "DELETE FROM @requests WHERE id IN
-         (SELECT q.id FROM @requests q WHERE q.at < $1 ORDER BY q.at LIMIT $2)";
-
-pub(crate) const REMOVE_PROVIDER_BATCHES: &str = "DELETE FROM @provider_batches WHERE id IN
-         (SELECT p.id FROM @provider_batches p WHERE p.ended_at < $1 ORDER BY p.ended_at LIMIT $2)";
-
-/// A provider batch that is not over, none of whose calls waits any more: its purpose does not exist any more, or does without.
-const ABANDONED: &str = "SELECT p.id FROM @provider_batches p WHERE p.ended_at IS NULL AND p.created_at < $1
-       AND NOT EXISTS (SELECT 1 FROM @provider_batch_calls c JOIN @waiting_items w ON w.call_id = c.call_id
-                       WHERE c.provider_batch = p.id)
-     LIMIT 1";
-const REMOVE_CALLS: &str = "DELETE FROM @provider_batch_calls WHERE call_id IN
-         (SELECT c.call_id FROM @provider_batch_calls c WHERE c.provider_batch = $1 LIMIT $2)";
-const REMOVE_PROVIDER_BATCH: &str = "DELETE FROM @provider_batches WHERE id = $1";
-
-pub(crate) const REMOVE_SUCCESSES: &str = "DELETE FROM @last_successes WHERE (tenant_id, job_id) IN
-         (SELECT l.tenant_id, l.job_id FROM @last_successes l WHERE l.scheduled_at < $1 ORDER BY l.scheduled_at LIMIT $2)";
-
-/// Contents that a version without this column has stored count as used now.
-const ADOPT_PREFERENCES: &str = "UPDATE @preferences SET used_at = $1 WHERE hash IN
-         (SELECT p.hash FROM @preferences p WHERE p.used_at = 0 LIMIT $2 @for_update_free(p))";
-
-pub(crate) const REMOVE_PREFERENCES: &str = "DELETE FROM @preferences WHERE hash IN
-         (SELECT p.hash FROM @preferences p WHERE p.used_at > 0 AND p.used_at < $1 ORDER BY p.used_at LIMIT $2
-          @for_update_free(p))";
-
-/// What the batches of runs have counted, when the oldest of them fell due, and one of the runs.
-pub(crate) const COUNTS: &str = concat!(
-    "SELECT CAST(coalesce(sum(o.succeeded + o.nothing_to_do), 0) AS BIGINT), CAST(coalesce(sum(o.failed), 0) AS BIGINT),
-         CAST(coalesce(sum(o.skipped), 0) AS BIGINT), count(*), min(o.scheduled_at), min(n.run)
-     FROM @runs n CROSS JOIN @batches o
-     WHERE n.job_id = $1 AND n.cleared = $2 AND n.last_due < $3 AND o.run = n.run AND ",
-    is_over!("$4")
-);
-
-/// The size in bytes of a result of a run, of the first ones.
-const RESULT_BYTES: &str = "SELECT CAST(coalesce(avg(60 + octet_length(s.tenant_id) * 2 + coalesce(octet_length(s.output), 0)
-         + coalesce(octet_length(s.error), 0)), 100) AS BIGINT)
-     FROM (SELECT r.tenant_id, r.output, r.error FROM @results r WHERE r.run = $1 LIMIT 200) s";
-
-const OLD_ENTRIES: &str = "SELECT count(*), min(a.at) FROM @audit_log a WHERE a.at < $1";
 
 const REMOVED_TO: &str = "SELECT to_date FROM @removed_results WHERE job_id = $1";
 
@@ -242,61 +122,6 @@ impl Round {
     }
 }
 
-/// A run that is being removed, and how far.
-#[derive(Debug, Clone)]
-struct Target {
-    job: String,
-    run: i64,
-    occurrence: String,
-    /// Whether it only prepares another one.
-    prepares: bool,
-    removes: Removes,
-    /// How long its job kept runs when it was found.
-    keep: KeepDays,
-    ended_before: DateTime<Utc>,
-    step: Step,
-}
-
-/// What of a run is removed next.
-#[derive(Debug, Clone)]
-enum Step {
-    Deliveries,
-    /// Results behind this tenant.
-    Results(String),
-    Letters,
-    Chunks,
-    Batches,
-    Kept,
-    End,
-    Over,
-}
-
-/// The tables beside runs.
-#[derive(Debug, Clone, Copy)]
-enum Other {
-    AuditLog,
-    Requests,
-    PreparedOutputs,
-    ProviderBatches,
-    AbandonedBatches,
-    LastSuccesses,
-    NewPreferences,
-    Preferences,
-    DoneErasures,
-}
-
-const OTHERS: [Other; 9] = [
-    Other::AuditLog,
-    Other::Requests,
-    Other::PreparedOutputs,
-    Other::ProviderBatches,
-    Other::AbandonedBatches,
-    Other::LastSuccesses,
-    Other::NewPreferences,
-    Other::Preferences,
-    Other::DoneErasures,
-];
-
 /// A run's number, its occurrence, and when the last of its batches fell due.
 struct FoundRun(i64, String, i64);
 
@@ -355,31 +180,7 @@ impl Retention for Store {
         policy: &RetentionPolicy,
         now: DateTime<Utc>,
     ) -> Result<Vec<Removable>, StoreError> {
-        let mut found = Vec::new();
-        let mut job = String::new();
-        loop {
-            let next = self
-                .database
-                .fetch_optional(NEXT_JOB, values![&*job])
-                .await?;
-            let Some(next) = next else { break };
-            job = next;
-            for round in Round::of(keep_of(policy, &job)) {
-                found.extend(self.removable_of(policy, &job, round, now).await?);
-            }
-        }
-        let before = values![now - RetentionPolicy::AUDIT_LOG];
-        let entries = self.database.fetch_optional(OLD_ENTRIES, before).await?;
-        let (rows, oldest): (u64, Option<DateTime<Utc>>) = entries.unwrap_or_default();
-        found.push(Removable {
-            job_id: None,
-            kind: RemovedKind::AuditLog,
-            rows,
-            bytes: rows * ENTRY_BYTES,
-            oldest,
-        });
-        found.retain(|one| one.rows > 0);
-        Ok(found)
+        self.preview(policy, now).await
     }
 
     async fn removed_to(&self, job_id: &JobId) -> Result<Option<NaiveDate>, StoreError> {
@@ -409,15 +210,8 @@ impl Retention for Store {
     }
 
     async fn jobs(&self) -> Result<Vec<JobId>, StoreError> {
-        let (mut jobs, mut last) = (Vec::new(), String::new());
-        loop {
-            let next = self.database.fetch_optional(NEXT_JOB, values![&*last]);
-            let Some(next) = next.await? else {
-                return Ok(jobs);
-            };
-            last = next;
-            jobs.extend(JobId::new(&last).ok());
-        }
+        let jobs = self.jobs_with_runs().await?.into_iter();
+        Ok(jobs.filter_map(|job| JobId::new(job).ok()).collect())
     }
 
     async fn begins_at(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
@@ -439,6 +233,19 @@ fn keep_of(policy: &RetentionPolicy, job: &str) -> KeepDays {
 }
 
 impl Store {
+    /// The jobs that have runs, found by a look into the index for each.
+    async fn jobs_with_runs(&self) -> Result<Vec<String>, StoreError> {
+        let mut jobs: Vec<String> = Vec::new();
+        loop {
+            let last = jobs.last().map_or("", |last| last);
+            let next = self.database.fetch_optional(NEXT_JOB, values![last]);
+            let Some(next) = next.await? else {
+                return Ok(jobs);
+            };
+            jobs.push(next);
+        }
+    }
+
     async fn remove_portion(
         &self,
         pass: &mut Pass,
@@ -532,346 +339,4 @@ impl Store {
             }));
         }
     }
-
-    /// Removes rows of a run, in one transaction, if it is still over. Returns when the transaction began.
-    async fn remove_of_run(
-        &self,
-        target: &mut Target,
-        rows: i64,
-        removed: &mut Removed,
-    ) -> Result<Instant, StoreError> {
-        let mut transaction = self.database.begin().await?;
-        let began = Instant::now();
-        let run = values![target.run];
-        let locked: Option<i64> = transaction.fetch_optional(LOCK_RUN, run).await?;
-        let over = values![target.run, target.ended_before];
-        let over: Option<i64> = transaction.fetch_optional(IS_OVER, over).await?;
-        if locked.and(over).is_none() {
-            target.step = Step::Over;
-            return Ok(began);
-        }
-        let occurrence = target.occurrence.parse::<Occurrence>();
-        if let Some(date) = occurrence.ok().and_then(Occurrence::shard_date) {
-            let date = values![&*target.job, date.to_string()];
-            transaction.execute(MARK, date).await?;
-        }
-        let mut left = rows;
-        while left > 0 && !matches!(target.step, Step::Over) {
-            left -= target.advance(&mut transaction, left, removed).await?;
-        }
-        transaction.commit().await?;
-        Ok(began)
-    }
-
-    /// What a round over the runs of a job would remove.
-    async fn removable_of(
-        &self,
-        policy: &RetentionPolicy,
-        job: &str,
-        round: Round,
-        now: DateTime<Utc>,
-    ) -> Result<Vec<Removable>, StoreError> {
-        type Counts = (u64, u64, u64, u64, Option<DateTime<Utc>>, Option<i64>);
-        let (due_before, ended_before) = round.bounds(now);
-        let wanted = values![job, round.cleared, due_before, ended_before];
-        let counts: Option<Counts> = self.database.fetch_optional(COUNTS, wanted).await?;
-        let Some((ended_well, failed, skipped, batches, oldest, Some(run))) = counts else {
-            return Ok(Vec::new());
-        };
-        let keep = keep_of(policy, job);
-        let [first, _] = Round::of(keep);
-        // What an earlier round has removed is not there any more.
-        let has_gone = |what| round.cleared == 1 && first.removes == what;
-        let successes = round.removes != Removes::Failures && !has_gone(Removes::Successes);
-        let failures = round.removes != Removes::Successes && !has_gone(Removes::Failures);
-        let count = |counts: bool, rows: u64| if counts { rows } else { 0 };
-        let results = count(successes, ended_well) + count(failures, failed);
-        let size = self.database.fetch_optional(RESULT_BYTES, values![run]);
-        let size: u64 = size.await?.unwrap_or_default();
-        let is_all = round.removes == Removes::All;
-        let kinds = [
-            (RemovedKind::Results, results, size),
-            (
-                RemovedKind::SkippedItems,
-                count(successes, skipped),
-                SKIPPED_BYTES,
-            ),
-            (
-                RemovedKind::DeadLetters,
-                count(failures, failed),
-                LETTER_BYTES,
-            ),
-            (RemovedKind::Batches, count(is_all, batches), BATCH_BYTES),
-        ];
-        let removable = |(kind, rows, size): (RemovedKind, u64, u64)| Removable {
-            job_id: JobId::new(job).ok(),
-            kind,
-            rows,
-            bytes: rows * size,
-            oldest,
-        };
-        Ok(kinds.into_iter().map(removable).collect())
-    }
-}
-
-impl Target {
-    /// Removes at most about `left` rows. Returns what it has cost, 0 or more, and goes to the next step when there are no more.
-    async fn advance(
-        &mut self,
-        connection: &mut Connection<'_>,
-        left: i64,
-        removed: &mut Removed,
-    ) -> Result<i64, StoreError> {
-        match self.step.clone() {
-            Step::Deliveries => {
-                let deliveries = values![self.run, left];
-                let deliveries = connection.execute(REMOVE_DELIVERIES, deliveries).await? as i64;
-                removed.add(RemovedKind::Deliveries, deliveries.unsigned_abs());
-                if deliveries < left {
-                    let delivers = connection.fetch_one(DELIVERS, values![self.run]).await?;
-                    self.step = if delivers {
-                        Step::Over
-                    } else {
-                        Step::Results(String::new())
-                    };
-                }
-                Ok(deliveries)
-            }
-            Step::Results(after) => self.remove_results(connection, &after, left, removed).await,
-            Step::Letters => {
-                let letters = values![self.run, left];
-                let letters = connection.execute(REMOVE_LETTERS, letters).await? as i64;
-                removed.add(RemovedKind::DeadLetters, letters.unsigned_abs());
-                if letters < left {
-                    self.step = match self.removes {
-                        Removes::Failures => Step::End,
-                        Removes::All | Removes::Successes => Step::Chunks,
-                    };
-                }
-                Ok(letters)
-            }
-            Step::Chunks => self.remove_chunks(connection, left, removed).await,
-            Step::Batches => self.remove_batches(connection, left, removed).await,
-            Step::Kept => {
-                let kept = values![self.run, left];
-                let kept = connection.execute(REMOVE_KEPT, kept).await? as i64;
-                removed.add(RemovedKind::KeptOutputs, kept.unsigned_abs());
-                if kept < left {
-                    let run = connection.execute(REMOVE_RUN, values![self.run]).await?;
-                    removed.add(RemovedKind::Runs, run);
-                    self.step = Step::Over;
-                }
-                Ok(kept)
-            }
-            Step::End => {
-                let left = connection.fetch_one(IS_LEFT, values![self.run]).await?;
-                if left {
-                    connection.execute(CLEAR_RUN, values![self.run]).await?;
-                    self.step = Step::Over;
-                } else {
-                    self.step = Step::Kept;
-                }
-                Ok(1)
-            }
-            Step::Over => Ok(0),
-        }
-    }
-
-    async fn remove_results(
-        &mut self,
-        connection: &mut Connection<'_>,
-        after: &str,
-        left: i64,
-        removed: &mut Removed,
-    ) -> Result<i64, StoreError> {
-        let slice = connection.fetch(SLICE, values![self.run, after, left]);
-        let slice: Vec<(String, i64)> = slice.await?;
-        let is_end = (slice.len() as i64) < left;
-        let (mut cost, mut is_cut, mut last) = (0, false, None);
-        for (tenant, size) in slice {
-            is_cut = cost > 0 && cost + size > left;
-            if is_cut {
-                break;
-            }
-            cost += size;
-            last = Some(tenant);
-        }
-        if let Some(last) = last {
-            if self.removes != Removes::Failures && !self.prepares {
-                let slice = values![self.run, after, &*last, &*self.job, &*self.occurrence];
-                connection.execute(REMEMBER, slice).await?;
-            }
-            let of_status = match self.removes {
-                Removes::All => "",
-                Removes::Successes => " AND status IN (1, 3)",
-                Removes::Failures => " AND status IN (2, 4)",
-            };
-            let sql = format!("{REMOVE_RESULTS}{of_status}");
-            let slice = values![self.run, after, &*last];
-            removed.add(RemovedKind::Results, connection.execute(&sql, slice).await?);
-            self.step = Step::Results(last);
-        }
-        if is_cut {
-            return Ok(left);
-        }
-        if is_end {
-            self.step = match self.removes {
-                Removes::Successes => Step::Chunks,
-                Removes::All | Removes::Failures => Step::Letters,
-            };
-        }
-        Ok(cost)
-    }
-
-    async fn remove_chunks(
-        &mut self,
-        connection: &mut Connection<'_>,
-        left: i64,
-        removed: &mut Removed,
-    ) -> Result<i64, StoreError> {
-        let condition = match self.removes {
-            Removes::All => "",
-            Removes::Successes | Removes::Failures => WITHOUT_FAILURES,
-        };
-        let sql = format!("{CHUNKS}{condition} LIMIT $2");
-        let wanted = values![self.run, (left / COST).max(1)];
-        let chunks: Vec<(i64, i64)> = connection.fetch(&sql, wanted).await?;
-        if chunks.is_empty() {
-            self.step = Step::Batches;
-            return Ok(0);
-        }
-        let (mut some, mut cost) = (Vec::new(), 0);
-        for (chunk, skipped) in chunks {
-            if cost > 0 && cost + COST + skipped > left {
-                break;
-            }
-            cost += COST + skipped;
-            some.push(chunk);
-        }
-        let skipped = connection.execute(REMOVE_SKIPPED, values![some.as_slice()]);
-        removed.add(RemovedKind::SkippedItems, skipped.await?);
-        let messages = values![some.as_slice()];
-        connection.execute(REMOVE_MESSAGES, messages).await?;
-        let chunks = connection.execute(REMOVE_CHUNKS, values![some.as_slice()]);
-        removed.add(RemovedKind::Chunks, chunks.await?);
-        Ok(cost)
-    }
-
-    async fn remove_batches(
-        &mut self,
-        connection: &mut Connection<'_>,
-        left: i64,
-        removed: &mut Removed,
-    ) -> Result<i64, StoreError> {
-        let condition = match self.removes {
-            Removes::All => "",
-            Removes::Successes | Removes::Failures => " AND b.failed = 0 AND b.trigger <> 'replay'",
-        };
-        let sql = format!("{BATCHES}{condition} LIMIT $2");
-        let wanted = values![self.run, (left / COST).max(1)];
-        let batches: Vec<String> = connection.fetch(&sql, wanted).await?;
-        if batches.is_empty() {
-            self.step = Step::End;
-            return Ok(0);
-        }
-        let ids = || values![Value::Texts(batches.clone())];
-        connection.execute(REMOVE_COUNTS, ids()).await?;
-        let rows = connection.execute(REMOVE_BATCHES, ids()).await?;
-        removed.add(RemovedKind::Batches, rows);
-        Ok(COST * batches.len() as i64)
-    }
-}
-
-impl Other {
-    /// Removes at most so many rows. Returns how many there were: fewer, where no more are left.
-    async fn remove(
-        self,
-        connection: &mut Connection<'_>,
-        policy: &RetentionPolicy,
-        rows: i64,
-        now: DateTime<Utc>,
-        removed: &mut Removed,
-    ) -> Result<u64, StoreError> {
-        let (sql, before, kind) = match self {
-            Self::AuditLog => (
-                REMOVE_AUDIT_LOG,
-                now - RetentionPolicy::AUDIT_LOG,
-                RemovedKind::AuditLog,
-            ),
-            Self::Requests => (REMOVE_REQUESTS, now - REQUEST_TTL, RemovedKind::Requests),
-            Self::PreparedOutputs => (REMOVE_OLD, now - KEPT_FOR, RemovedKind::PreparedOutputs),
-            Self::ProviderBatches => (
-                REMOVE_PROVIDER_BATCHES,
-                now - KEEP_ENDED,
-                RemovedKind::ProviderBatches,
-            ),
-            Self::AbandonedBatches => {
-                return remove_abandoned(connection, rows, now - KEEP_ENDED, removed).await;
-            }
-            Self::LastSuccesses => (REMOVE_SUCCESSES, now - MAX_AGE, RemovedKind::LastSuccesses),
-            Self::NewPreferences => {
-                return connection
-                    .execute(ADOPT_PREFERENCES, values![now, rows])
-                    .await;
-            }
-            // They are notes on what the store has done itself, and are not counted.
-            Self::DoneErasures => {
-                return connection
-                    .execute(REMOVE_DONE, values![now - REMEMBERED_FOR, rows])
-                    .await;
-            }
-            // A result refers to it for two periods after its use was noted last, at most.
-            Self::Preferences => {
-                let longest = longest_of_runs(connection, policy).await?;
-                (
-                    REMOVE_PREFERENCES,
-                    now - longest - KeepDays::SLACK - USE_PERIOD * 3,
-                    RemovedKind::Preferences,
-                )
-            }
-        };
-        let rows = connection.execute(sql, values![before, rows]).await?;
-        removed.add(kind, rows);
-        Ok(rows)
-    }
-}
-
-/// The longest time for which results are kept of any job that has runs, and of usual jobs. What is remembered of a job whose last run
-/// has gone keeps nothing.
-async fn longest_of_runs(
-    connection: &mut Connection<'_>,
-    policy: &RetentionPolicy,
-) -> Result<TimeDelta, StoreError> {
-    let (mut longest, mut job) = (KeepDays::of_unknown_job().longest(), String::new());
-    loop {
-        let next: Option<String> = connection.fetch_optional(NEXT_JOB, values![&*job]).await?;
-        let Some(next) = next else {
-            return Ok(longest);
-        };
-        longest = longest.max(keep_of(policy, &next).longest());
-        job = next;
-    }
-}
-
-/// Removes calls of an abandoned provider batch, or the batch when it has none. Returns `rows` where there may be more.
-async fn remove_abandoned(
-    connection: &mut Connection<'_>,
-    rows: i64,
-    before: DateTime<Utc>,
-    removed: &mut Removed,
-) -> Result<u64, StoreError> {
-    let abandoned: Option<String> = connection
-        .fetch_optional(ABANDONED, values![before])
-        .await?;
-    let Some(id) = abandoned else { return Ok(0) };
-    let calls = connection
-        .execute(REMOVE_CALLS, values![&*id, rows])
-        .await?;
-    if calls < rows.unsigned_abs() {
-        let batches = connection
-            .execute(REMOVE_PROVIDER_BATCH, values![id])
-            .await?;
-        removed.add(RemovedKind::ProviderBatches, batches);
-    }
-    Ok(rows.unsigned_abs())
 }

@@ -214,8 +214,15 @@ async fn items_are_looked_up_one_by_one_however_many_results_a_run_has() {
 #[tokio::test]
 async fn what_is_removed_is_found_by_an_index_however_much_stays() {
     use crate::retention::{
-        BATCHES, CHUNKS, COUNTS, NEXT_RUN, REMEMBER, REMOVE_DELIVERIES, REMOVE_LETTERS,
-        REMOVE_RESULTS, SLICE,
+        NEXT_RUN,
+        beside_runs::{
+            REMOVE_AUDIT_LOG, REMOVE_PREFERENCES, REMOVE_PROVIDER_BATCHES, REMOVE_REQUESTS,
+            REMOVE_SUCCESSES,
+        },
+        preview::COUNTS,
+        run::{
+            BATCHES, CHUNKS, REMEMBER, REMOVE_DELIVERIES, REMOVE_LETTERS, REMOVE_RESULTS, SLICE,
+        },
     };
     let (_folder, store) = in_file().await;
     let of_run = "(run=? AND tenant_id>? AND tenant_id<?)";
@@ -238,21 +245,15 @@ async fn what_is_removed_is_found_by_an_index_however_much_stays() {
             crate::previous::REMOVED,
             "l USING PRIMARY KEY (tenant_id=? AND job_id=?)",
         ),
+        (REMOVE_AUDIT_LOG, "audit_log_by_time (at<?)"),
+        (REMOVE_REQUESTS, "requests_by_time (at<?)"),
+        (REMOVE_SUCCESSES, "last_successes_by_time (scheduled_at<?)"),
         (
-            crate::retention::REMOVE_AUDIT_LOG,
-            "audit_log_by_time (at<?)",
-        ),
-        (crate::retention::REMOVE_REQUESTS, "requests_by_time (at<?)"),
-        (
-            crate::retention::REMOVE_SUCCESSES,
-            "last_successes_by_time (scheduled_at<?)",
-        ),
-        (
-            crate::retention::REMOVE_PREFERENCES,
+            REMOVE_PREFERENCES,
             "preferences_by_use (used_at>? AND used_at<?)",
         ),
         (
-            crate::retention::REMOVE_PROVIDER_BATCHES,
+            REMOVE_PROVIDER_BATCHES,
             "provider_batches_ended (ended_at<?)",
         ),
     ] {
