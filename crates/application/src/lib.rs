@@ -31,13 +31,14 @@ pub use services::{
     alerts::{
         AlertDesk, AlertWords, Alerting, DueAlert, InvalidQuietHours, NamedAlertChannel, QuietHours,
     },
-    batch_processor::{BatchProcessor, Binding, ChunkReport, Handlers, ProcessError},
+    batch_processor::{BatchProcessor, ChunkReport, ProcessError},
     coalescer::Coalescer,
     completion_urls::CompletionUrls,
     enhanced_batch_processor::{
         EnhancedBatchProcessor, Limits, Preview, PreviewContent, PreviewStatus, PreviewThen,
         RetryPolicy, SettledItems,
     },
+    handlers::{Binding, Handlers},
     jobs::Jobs,
     log_limit::{LogLimit, LogLine},
     operator::{

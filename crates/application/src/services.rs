@@ -6,6 +6,7 @@ pub mod batch_processor;
 pub mod coalescer;
 pub mod completion_urls;
 pub mod enhanced_batch_processor;
+pub mod handlers;
 pub mod jobs;
 pub mod log_limit;
 pub mod operator;

@@ -70,8 +70,8 @@ pub use self::{
 use super::{
     active_failures::{ActiveFailures, Operation},
     alerts::Alerting,
-    batch_processor::Handlers,
     enhanced_batch_processor::EnhancedBatchProcessor,
+    handlers::Handlers,
     jobs::Jobs,
     schedule_status::StatusHandle,
 };

@@ -27,7 +27,7 @@ use tokio::{
 use super::prepare::Prepared;
 use crate::{
     ports::RETRY_CHUNK_AFTER,
-    services::batch_processor::{BoundHandler, Handlers},
+    services::handlers::{BoundHandler, Handlers},
 };
 
 /// The turns of each organization that are taken, by job.

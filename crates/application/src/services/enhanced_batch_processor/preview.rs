@@ -23,7 +23,7 @@ pub use self::then::PreviewThen;
 use super::{EnhancedBatchProcessor, data::ChunkData, prepare::Prepared, tokens_of};
 use crate::{
     ports::{HandlerError, HandlerErrorKind, Rendered},
-    services::batch_processor::{BoundHandler, ProcessError},
+    services::{batch_processor::ProcessError, handlers::BoundHandler},
 };
 
 /// Previews at one time in a process; each may hold texts and data of some MiB.

@@ -29,9 +29,10 @@ use crate::{
         WaitingCall, WaitingChange, WaitingItems,
     },
     services::{
-        batch_processor::{ChunkReport, Handlers},
+        batch_processor::ChunkReport,
         coalescer::Coalescer,
         completion_urls::CompletionUrls,
+        handlers::Handlers,
         waiting::{accepted, deadline_passed},
     },
 };

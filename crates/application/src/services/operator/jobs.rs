@@ -10,7 +10,7 @@ use super::{Operator, OperatorError};
 use crate::{
     ports::Pause,
     services::{
-        batch_processor::{Binding, Handlers},
+        handlers::{Binding, Handlers},
         schedule_status::{JobStatus, SlotStatus},
         throttle::PurposeLimits,
     },

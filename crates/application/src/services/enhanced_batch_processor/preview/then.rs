@@ -10,8 +10,8 @@ use super::{
 use crate::{
     ports::{HandlerErrorKind, Rendered},
     services::{
-        batch_processor::BoundHandler,
         enhanced_batch_processor::then::{Then, of_purpose},
+        handlers::BoundHandler,
     },
 };
 

@@ -7,7 +7,7 @@ use punctual_domain::{
     BatchConfig, DeadLetter, ItemId, JobId, KeyForm, NewBatch, Occurrence, Trigger,
 };
 
-use crate::services::batch_processor::Handlers;
+use crate::services::handlers::Handlers;
 
 /// Why the dead letters of a job cannot be replayed, if they cannot.
 #[must_use]
