@@ -26,7 +26,7 @@ use punctual_web::{
     shell,
 };
 use secrecy::ExposeSecret;
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, sync::watch};
 
 use crate::{
     cli::{Cli, Command, Keys, ServeOptions, ServiceCommand, ShellCommand},
@@ -115,15 +115,21 @@ async fn with_settings(settings: Settings, command: ServiceCommand) -> Result<()
             let ready_file = ready_file.map_err(Failure::BadInput)?;
             let embedding = settings.embedding().map_err(Failure::BadInput)?;
             let keep_history_days = settings.config_keep_history_days;
+            let (warn, warning) = watch::channel(None);
             if let Some(folder) = &settings.config_tzdb_dir {
                 // It ends with the process.
                 let watcher = ZoneFolderWatcher::new(folder);
-                tokio::spawn(watcher.run(std::future::pending(), |_| {}));
+                tokio::spawn(watcher.run(std::future::pending(), move |taken| {
+                    warn.send_replace(taken.as_ref().err().map(|error| {
+                        format!("changed zone rules are not in effect: {error}; put the folder there anew (CONFIG_TZDB_DIR)")
+                    }));
+                }));
             }
             let server = Server::bind(settings.server()).await;
             let server = server.map_err(with_setting)?.with_names(NAMES);
             let server = server.with_history_kept(keep_history_days);
-            Ok(serve(server.with_embedding(embedding), ready_file).await?)
+            let server = server.with_embedding(embedding).with_warning(warning);
+            Ok(serve(server, ready_file).await?)
         }
         ServiceCommand::Health => {
             let address = settings.server().addr;

@@ -592,17 +592,20 @@ fn zone_rules_that_change_in_their_folder_are_taken_while_it_runs() {
     let mut command = command(folder.path(), &[]);
     command.env("CONFIG_TZDB_DIR", &zones);
     let service = Service::run(command);
-    let version = || {
-        let answer = Client::new().get(format!("{}/version", service.1)).send();
-        let answer: Value = serde_json::from_str(&answer.unwrap().text().unwrap()).unwrap();
-        answer["tzdb"].as_str().unwrap().to_owned()
+    let asked = |path: &str| -> Value {
+        let answer = Client::new().get(format!("{}{path}", service.1)).send();
+        serde_json::from_str(&answer.unwrap().text().unwrap()).unwrap()
+    };
+    let version = || asked("/version")["tzdb"].as_str().unwrap().to_owned();
+    let within_a_minute = |holds: &dyn Fn() -> bool| {
+        (0..600).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            holds()
+        })
     };
     assert_eq!(version(), "2099a");
     write("2099b", 2);
-    let taken = (0..600).any(|_| {
-        std::thread::sleep(std::time::Duration::from_millis(100));
-        version() == "2099b"
-    });
+    let taken = within_a_minute(&|| version() == "2099b");
     assert!(taken, "the rules are still {}", version());
 
     // Refused rules stop neither the service nor what operators do meanwhile.
@@ -617,4 +620,10 @@ fn zone_rules_that_change_in_their_folder_are_taken_while_it_runs() {
     assert_eq!(code(&["health"]), Some(0));
     assert_eq!(code(&["keys", "list"]), Some(0));
     assert_eq!(code(&["import", "/dev/null"]), Some(2));
+    let warnings = || asked("/health/ready")["warnings"].to_string();
+    let warns = within_a_minute(&|| warnings().contains("changed zone rules are not in effect"));
+    assert!(warns && warnings().contains("(CONFIG_TZDB_DIR)"));
+    assert_eq!(asked("/health/ready")["status"], "ready");
+    write("2099b", 2);
+    assert!(within_a_minute(&|| warnings() == "[]"), "{}", warnings());
 }

@@ -39,6 +39,7 @@ use punctual_web::{
     page::described,
     problem::{method_not_allowed, not_found, problems_of_text, retry_unavailable},
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -79,6 +80,8 @@ struct App {
     /// Is cancelled when the process stops, and waiting calls end.
     stop: CancellationToken,
     names: ServerSettingNames,
+    /// What else is wrong with the process, for its readiness.
+    warning: watch::Receiver<Option<String>>,
 }
 
 impl App {
@@ -186,16 +189,24 @@ impl ConfigStore {
         stop: CancellationToken,
         embedding: Embedding,
     ) -> Router<S> {
-        self.router_with(access, stop, ServerSettingNames::default(), embedding)
+        let (_, warning) = watch::channel(None);
+        self.router_with(
+            access,
+            stop,
+            ServerSettingNames::default(),
+            embedding,
+            warning,
+        )
     }
 
-    /// The same, for a program that calls its settings by these names.
+    /// The same, for a program that calls its settings by these names and has this to say of itself.
     pub(crate) fn router_with<S: Clone + Send + Sync + 'static>(
         &self,
         access: Access,
         stop: CancellationToken,
         names: ServerSettingNames,
         embedding: Embedding,
+        warning: watch::Receiver<Option<String>>,
     ) -> Router<S> {
         let base_path = embedding.base_path().to_owned();
         let appearance = Arc::new(embedding.appearance());
@@ -215,6 +226,7 @@ impl ConfigStore {
             embedding: Arc::new(embedding),
             stop,
             names,
+            warning,
         };
         let (api, _) = calls().split_for_parts();
         let api = api

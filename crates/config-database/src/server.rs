@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use punctual_application::ports::RunHistory;
 use punctual_web::{Access, page::with_favicon, serve};
 use secrecy::SecretString;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
@@ -64,6 +64,7 @@ pub struct Server {
     access: Option<Access>,
     names: ServerSettingNames,
     embedding: Embedding,
+    warning: watch::Receiver<Option<String>>,
 }
 
 impl Server {
@@ -96,6 +97,7 @@ impl Server {
             access,
             names: ServerSettingNames::default(),
             embedding: Embedding::default(),
+            warning: watch::channel(None).1,
         })
     }
 
@@ -103,6 +105,13 @@ impl Server {
     #[must_use]
     pub fn with_names(mut self, names: ServerSettingNames) -> Self {
         self.names = names;
+        self
+    }
+
+    /// The same, whose readiness also warns of what is in `warning`, such as a failure of the program around it.
+    #[must_use]
+    pub fn with_warning(mut self, warning: watch::Receiver<Option<String>>) -> Self {
+        self.warning = warning;
         self
     }
 
@@ -155,9 +164,13 @@ impl Server {
         info!(addr = %self.addr, "The Config Database listens on http://{}", self.addr);
         let stopping = CancellationToken::new();
         let base_path = self.embedding.base_path().to_owned();
-        let router = self
-            .store
-            .router_with(access, stopping.clone(), self.names, self.embedding);
+        let router = self.store.router_with(
+            access,
+            stopping.clone(),
+            self.names,
+            self.embedding,
+            self.warning,
+        );
         let router = with_favicon(router, &base_path);
         let serving = serve(self.listener, router, async move {
             stop.await;

@@ -11,7 +11,8 @@ use super::App;
 /// How long the store may take to answer.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Whether the store answers. Agents are served while nothing can be stored, so that is a warning.
+/// Whether the store answers. Agents are served while nothing can be stored, so that is a warning. So are changed zone rules that
+/// are refused.
 #[utoipa::path(get, operation_id = "ready", path = "/health/ready", security(()), responses(
     (status = 200, body = Readiness, description = "The store answers"),
     (status = 503, body = Readiness, description = "It does not")
@@ -20,8 +21,8 @@ pub(super) async fn ready(State(app): State<App>) -> (StatusCode, Json<Readiness
     let answer = tokio::time::timeout(STORE_TIMEOUT, app.store.refresh()).await;
     let error = match answer {
         Ok(Ok(())) => {
-            let warnings = app.store.write_warning(app.names.store_url).into_iter();
-            let warnings = warnings.collect();
+            let mut warnings = Vec::from_iter(app.warning.borrow().clone());
+            warnings.extend(app.store.write_warning(app.names.store_url));
             return (StatusCode::OK, Json(Readiness::new(Vec::new(), warnings)));
         }
         Ok(Err(error)) => error.to_string(),
