@@ -4,7 +4,8 @@
 //! one finds again: its first full read asks for all erasures that the Config Database remembers, and so does the first one after it
 //! begins to lead, for the process that led before may have planned such runs and ended. The store knows those that it has carried out.
 //! Each process has its own memory and folder of last known preferences, so it always has the tenants forgotten there, all that are named
-//! together at one time: each time reads the files of all features whose own feeds have not brought the erasures.
+//! together at one time: each time reads the files of all features whose own feeds have not brought the erasures. Store and memory do not
+//! wait for each other: the memory of a feature is locked while a snapshot of it is read, and a folder may not be writable.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -16,13 +17,11 @@ use std::{
 use chrono::{DateTime, Utc};
 use punctual_application::{
     backoff::Backoff,
-    ports::{
-        Clock, ConfigDatabase, ConfigDatabaseError, ErasedRecords, ErasedTenant, TenantRecords,
-    },
+    ports::{Clock, ConfigDatabase, ErasedRecords, ErasedTenant, TenantRecords},
     tenant_hash,
 };
 use punctual_domain::{FeatureType, TenantId};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
 
@@ -36,7 +35,7 @@ pub(super) struct Eraser {
     config_database: Arc<dyn ConfigDatabase>,
     clock: Arc<dyn Clock>,
     tenants: Mutex<Tenants>,
-    added: Notify,
+    added: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -67,7 +66,7 @@ impl Eraser {
             config_database,
             clock,
             tenants: Mutex::default(),
-            added: Notify::new(),
+            added: watch::Sender::default(),
         }
     }
 
@@ -96,7 +95,7 @@ impl Eraser {
         });
         pending.times += 1;
         pending.erased_at = erased_at;
-        self.added.notify_one();
+        self.added.send_replace(());
     }
 
     /// Notes all erasures that the Config Database remembers of a feature. What it has forgotten need not be remembered here.
@@ -133,50 +132,27 @@ impl Eraser {
         }
     }
 
-    /// Has the tenants that were named forgotten in all features, also in those whose files no feed writes any more.
-    async fn forget(&self) -> Result<(), ConfigDatabaseError> {
-        let named = std::mem::take(&mut self.tenants().remembered);
-        if named.is_empty() {
-            return Ok(());
-        }
-        let forgotten = self.config_database.forget(&named).await;
-        if forgotten.is_err() {
-            let remembered = &mut self.tenants().remembered;
-            for (tenant_id, erased_at) in named {
-                remembered.entry(tenant_id).or_insert(erased_at);
-            }
-        }
-        forgotten
-    }
-
-    /// Erases a tenant in the store, and has all forgotten who were named. What fails in one place, or waits, keeps nothing in the other:
-    /// the memory of a feature is locked while a snapshot of it is read.
-    async fn erase(&self, tenant_id: &TenantId, named: Named) -> Result<ErasedRecords, String> {
-        let now = self.clock.now();
-        let erased = self.records.erase_once(tenant_id, named.erased_at, now);
-        let (forgotten, erased) = tokio::join!(self.forget(), erased);
-        forgotten.map_err(|error| error.to_string())?;
-        erased.map_err(|error| error.to_string())
-    }
-
-    /// Erases until `stop` is cancelled. An erasure that has begun is carried out.
+    /// Erases, in the store and in memory, until `stop` is cancelled. What has begun is carried out.
     pub(super) async fn run(self: Arc<Self>, stop: CancellationToken) {
-        let backoff = Backoff::new(FIRST_RETRY, LONGEST_RETRY);
-        let mut failures = 0_u32;
-        let mut last = None;
+        tokio::join!(self.erase_in_store(&stop), self.forget(&stop));
+    }
+
+    /// Erases one tenant after the other in the store.
+    async fn erase_in_store(&self, stop: &CancellationToken) {
+        let (mut retry, mut added, mut last) = (Retry::new(), self.added.subscribe(), None);
         while !stop.is_cancelled() {
             let Some((tenant_id, named)) = self.next(last.as_ref()) else {
-                tokio::select! {
-                    biased;
-                    () = stop.cancelled() => {}
-                    () = self.added.notified() => {}
-                }
+                stop.run_until_cancelled(added.changed()).await;
                 continue;
             };
-            let tenant = tenant_hash(&tenant_id);
-            match self.erase(&tenant_id, named).await {
+            let (tenant, now) = (tenant_hash(&tenant_id), self.clock.now());
+            match self
+                .records
+                .erase_once(&tenant_id, named.erased_at, now)
+                .await
+            {
                 Ok(erased) => {
-                    failures = 0;
+                    retry.failures = 0;
                     count("done");
                     if erased == ErasedRecords::default() {
                         debug!(%tenant, "Nothing was held of the tenant with the hash {tenant}");
@@ -188,22 +164,66 @@ impl Eraser {
                     self.done(&tenant_id, named);
                 }
                 Err(problem) => {
-                    failures = failures.saturating_add(1);
-                    let retry = backoff.after(failures);
-                    let retry_in_ms = retry.as_millis() as u64;
+                    let retry_in = retry.after_failure();
+                    let retry_in_ms = retry_in.as_millis() as u64;
                     count("failed");
                     error!(%tenant, %problem, retry_in_ms,
                         "Failed to erase the tenant with the hash {tenant}, retrying in {} s: {problem}",
-                        retry.as_secs());
-                    tokio::select! {
-                        biased;
-                        () = stop.cancelled() => {}
-                        () = tokio::time::sleep(retry) => {}
-                    }
+                        retry_in.as_secs());
+                    stop.run_until_cancelled(tokio::time::sleep(retry_in)).await;
                 }
             }
             last = Some(tenant_id);
         }
+    }
+
+    /// Has the tenants that were named forgotten in all features, also in those whose files no feed writes any more.
+    async fn forget(&self, stop: &CancellationToken) {
+        let (mut retry, mut added) = (Retry::new(), self.added.subscribe());
+        while !stop.is_cancelled() {
+            let named = std::mem::take(&mut self.tenants().remembered);
+            if named.is_empty() {
+                stop.run_until_cancelled(added.changed()).await;
+                continue;
+            }
+            let Err(problem) = self.config_database.forget(&named).await else {
+                retry.failures = 0;
+                continue;
+            };
+            let tenants = named.len();
+            {
+                let remembered = &mut self.tenants().remembered;
+                for (tenant_id, erased_at) in named {
+                    remembered.entry(tenant_id).or_insert(erased_at);
+                }
+            }
+            let retry_in = retry.after_failure();
+            let retry_in_ms = retry_in.as_millis() as u64;
+            error!(tenants, %problem, retry_in_ms,
+                "Failed to forget erased tenants in the last known preferences, retrying in {} s: {problem}",
+                retry_in.as_secs());
+            stop.run_until_cancelled(tokio::time::sleep(retry_in)).await;
+        }
+    }
+}
+
+/// When to try again what fails.
+struct Retry {
+    backoff: Backoff,
+    failures: u32,
+}
+
+impl Retry {
+    fn new() -> Self {
+        Self {
+            backoff: Backoff::new(FIRST_RETRY, LONGEST_RETRY),
+            failures: 0,
+        }
+    }
+
+    fn after_failure(&mut self) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        self.backoff.after(self.failures)
     }
 }
 
@@ -218,8 +238,8 @@ mod tests {
     use async_trait::async_trait;
     use punctual_application::{
         ports::{
-            ChangePage, ConfigErrorKind, Cursor, MockConfigDatabase, SnapshotPages, StoreError,
-            TenantExport,
+            ChangePage, ConfigDatabaseError, ConfigErrorKind, Cursor, MockConfigDatabase,
+            SnapshotPages, StoreError, TenantExport,
         },
         testing::ManualClock,
     };
@@ -333,7 +353,7 @@ mod tests {
         eraser.add(&feature("mail"), &TenantId::new("bob").unwrap(), at(1));
         tokio::time::sleep(Duration::from_mins(3)).await;
         assert_eq!(calls.load(SeqCst), 2);
-        assert_eq!(*records.erased.lock().unwrap(), ["bob", "bob"]);
+        assert_eq!(*records.erased.lock().unwrap(), ["bob"]);
         stop.cancel();
         running.await.unwrap();
     }
@@ -381,10 +401,12 @@ mod tests {
         let records = Arc::new(Records::default());
         let clock = Arc::new(ManualClock::starting_at("2026-03-01T09:00:00Z"));
         let eraser = Arc::new(Eraser::new(records.clone(), Arc::new(Reads), clock));
-        eraser.add(&feature("mail"), &TenantId::new("bob").unwrap(), at(1));
+        for id in ["bob", "eve"] {
+            eraser.add(&feature("mail"), &TenantId::new(id).unwrap(), at(1));
+        }
         let running = tokio::spawn(eraser.run(CancellationToken::new()));
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(*records.erased.lock().unwrap(), ["bob"]);
+        assert_eq!(*records.erased.lock().unwrap(), ["bob", "eve"]);
         running.abort();
     }
 
