@@ -55,7 +55,10 @@ impl Judge<'_> {
                         format!("{which} that it runs at {due_at}, and it did not"),
                     );
                 }
-                (true, Some(run)) if run.scheduled_at != due_at => {
+                // What waited out the run before, and was moved to a later time then, runs at that one.
+                (true, Some(run))
+                    if run.scheduled_at != due_at && !self.is_waited_out(&key, due_at) =>
+                {
                     let what = format!(
                         "{which} that it runs at {due_at}, and it was due {}",
                         run.scheduled_at
