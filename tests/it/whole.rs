@@ -209,28 +209,23 @@ impl PurposeHandler for Notebook {
     }
 }
 
-#[tokio::test]
-async fn preferences_become_runs_through_every_real_part() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = config_server(&folder).await;
-    // Stored before the time it falls due, as far as the look-back reaches.
-    let line = |tenant: &str, tone: &str| {
-        json!({"tenant_id": tenant, "updated_at": "2026-01-01T00:00:00Z", "config_value": {"posts": daily(tone)}}).to_string()
-    };
-    let lines = folder.path().join("preferences.ndjson");
-    std::fs::write(&lines, [line("a", "dry"), line("b", "bold")].join("\n")).unwrap();
-    server.store.import_file(&lines).await.unwrap();
-
+/// Puts the parts together over what the server holds, and runs them until `done`.
+async fn run(
+    folder: &TempDir,
+    server: &ConfigServer,
+    handler: impl PurposeHandler + 'static,
+    (max_concurrent_items, chunk_size): (usize, usize),
+    done: impl Future<Output = ()>,
+) {
     let config = json!({"jobs": [{
         "job_id": "posts", "type": "individual_batch", "purpose_id": "note", "preference_based": true,
         "feature_type": "posts", "default_preferences": {"template_overrides": {"length": "short"}}
     }]});
     let config = Arc::new(punctual_project::parse_batch_config(&config, &Zone::utc()).unwrap());
-    let notebook = Notebook::default();
     let mut handlers = Handlers::default();
     handlers.bind(
         PurposeId::new("note").unwrap(),
-        Arc::new(notebook.clone()),
+        Arc::new(handler),
         Handlers::DEFAULT_TIMEOUT,
     );
     let store = Store::open(&format!(
@@ -249,13 +244,13 @@ async fn preferences_become_runs_through_every_real_part() {
         config.clone(),
         Zone::utc(),
         Limits {
-            max_concurrent_items: 4,
+            max_concurrent_items,
             retry: RetryPolicy::new(0, || 0.5),
         },
         stop.clone(),
     );
     let options = SchedulerOptions {
-        chunk_size: 1,
+        chunk_size,
         look_back: TimeDelta::hours(24),
     };
     let base = BatchScheduler::new(config, items, store.queue(), clock, options);
@@ -269,19 +264,42 @@ async fn preferences_become_runs_through_every_real_part() {
     let running = tokio::spawn(scheduler.run(stop.clone()));
     let worker = Worker::new(store.chunks(), store.queue(), processor);
     let working = tokio::spawn(worker.run(stop.clone()));
-
-    let both = async {
-        while notebook.0.lock().unwrap().len() < 2 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), both)
+    tokio::time::timeout(Duration::from_secs(30), done)
         .await
         .unwrap();
     stop.cancel();
     running.await.unwrap();
     working.await.unwrap();
     server.stop.cancel();
+}
+
+impl Notebook {
+    async fn has(&self, notes: usize) {
+        while self.0.lock().unwrap().len() < notes {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// Stores preferences as of long ago, so that a look-back finds a time at which they fell due.
+async fn import(folder: &TempDir, server: &ConfigServer, preferences: &[(String, Value)]) {
+    let line = |(tenant, preference): &(String, Value)| {
+        json!({"tenant_id": tenant, "updated_at": "2026-01-01T00:00:00Z", "config_value": {"posts": preference}}).to_string()
+    };
+    let lines: Vec<String> = preferences.iter().map(line).collect();
+    let file = folder.path().join("preferences.ndjson");
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    server.store.import_file(&file).await.unwrap();
+}
+
+#[tokio::test]
+async fn preferences_become_runs_through_every_real_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = config_server(&folder).await;
+    let chosen = [("a", "dry"), ("b", "bold")].map(|(id, tone)| (id.to_owned(), daily(tone)));
+    import(&folder, &server, &chosen).await;
+    let notebook = Notebook::default();
+    run(&folder, &server, notebook.clone(), (4, 1), notebook.has(2)).await;
     let mut noted = notebook.0.lock().unwrap().clone();
     noted.sort_by(|a, b| a.0.cmp(&b.0));
     let with = |tone: &str| json!({"length": "short", "tone": tone});
@@ -292,4 +310,32 @@ async fn preferences_become_runs_through_every_real_part() {
             ("b".to_owned(), with("bold"))
         ]
     );
+}
+
+/// Takes so long for each that the store notes it as running, while results of others are committed.
+#[derive(Clone, Default)]
+struct Slow(Notebook);
+
+#[async_trait]
+impl PurposeHandler for Slow {
+    async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
+        let n: u64 = item.item_id.as_str().parse().unwrap();
+        tokio::time::sleep(Duration::from_millis(900 + n * 7 % 300)).await;
+        self.0.run(item).await
+    }
+}
+
+#[tokio::test]
+async fn long_calls_do_not_keep_each_others_results_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = config_server(&folder).await;
+    let chosen: Vec<_> = (0..150).map(|n| (n.to_string(), daily("dry"))).collect();
+    import(&folder, &server, &chosen).await;
+    let slow = Slow::default();
+    // Six rounds of about a second.
+    run(&folder, &server, slow.clone(), (25, 500), slow.0.has(150)).await;
+    let mut ran = slow.0.0.lock().unwrap().clone();
+    ran.sort_by(|a, b| a.0.cmp(&b.0));
+    ran.dedup_by(|a, b| a.0 == b.0);
+    assert_eq!((ran.len(), slow.0.0.lock().unwrap().len()), (150, 150));
 }

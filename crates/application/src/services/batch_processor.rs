@@ -17,6 +17,7 @@ use punctual_domain::{
     Chunk, Completion, FailureKind, Item, ItemId, ItemResult, ItemStatus, JobId, Occurrence,
     Outcome, Previous, PurposeId,
 };
+use tokio::sync::watch;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
@@ -139,6 +140,8 @@ pub(crate) struct Claimed {
     finished: AtomicBool,
     /// Whether items are left for later.
     waiting: AtomicBool,
+    /// Whether results are being stored.
+    storing: watch::Sender<bool>,
 }
 
 impl Claimed {
@@ -148,6 +151,7 @@ impl Claimed {
             cancelled: claim.cancelled.into(),
             finished: false.into(),
             waiting: claim.waiting.into(),
+            storing: watch::Sender::default(),
             claim,
         }
     }
@@ -159,6 +163,13 @@ impl Claimed {
     /// Notes that an item is left for later.
     pub(crate) fn note_waiting(&self) {
         self.waiting.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits while results are being stored: no item begins meanwhile, so that few are done again when that fails.
+    pub(crate) async fn stored(&self) {
+        let mut storing = self.storing.subscribe();
+        // The sender lives as long as this.
+        let _ = storing.wait_for(|storing| !storing).await;
     }
 
     /// Notes what a commit says about the claim.
@@ -205,7 +216,9 @@ impl BatchProcessor {
             .into_iter()
             .filter(|item| claimed.claim.items.contains(&item.item_id));
         let claim = &claimed.claim;
+        let begins = &claimed;
         let results = stream::iter(to_run).then(|item| async move {
+            begins.stored().await;
             let resumed = resumed(claim, &item.item_id);
             let (attempts, started_at) =
                 resumed.unwrap_or_else(|| (Attempts::default(), self.clock.now()));
@@ -456,6 +469,9 @@ impl BatchProcessor {
     }
 
     /// Commits results and items that begin to wait as they come, in groups. `None` is an item that was not brought to its end.
+    ///
+    /// Items that have begun go on while a group is committed: they use the store as well, and one that stood still with a
+    /// connection of its own would keep the commit waiting. Those that have not begun [wait](Claimed::stored).
     pub(crate) async fn commit_all(
         &self,
         chunk: &Chunk,
@@ -463,37 +479,61 @@ impl BatchProcessor {
         results: impl Stream<Item = Option<ItemEnd>>,
     ) -> Result<ChunkReport, ProcessError> {
         let mut report = ChunkReport::default();
-        let mut groups = pin!(tokio_stream::StreamExt::chunks_timeout(
+        let groups = tokio_stream::StreamExt::chunks_timeout(
             results,
             COMMIT_GROUP_SIZE,
-            COMMIT_GROUP_TIMEOUT
-        ));
-        while let Some(group) = groups.next().await {
-            let (mut results, mut waits) = (Vec::new(), Vec::new());
-            for end in group.into_iter().flatten() {
-                match end {
-                    ItemEnd::Result(result) => results.push(result),
-                    ItemEnd::Waits(items) => waits.extend(items),
-                }
+            COMMIT_GROUP_TIMEOUT,
+        );
+        let mut groups = pin!(groups.fuse());
+        while let Some(mut ends) = groups.next().await {
+            while !ends.is_empty() {
+                let group = std::mem::take(&mut ends).into_iter().flatten();
+                let mut committed = pin!(self.commit_group(chunk, claimed, group.collect()));
+                claimed.storing.send_replace(true);
+                report += loop {
+                    tokio::select! {
+                        biased;
+                        committed = &mut committed => break committed?,
+                        Some(more) = groups.next() => ends.extend(more),
+                    }
+                };
+                claimed.storing.send_replace(false);
             }
-            // First, so that a completion that comes soon finds them.
-            if !waits.is_empty() {
-                let begun = self.store.begin_waiting(chunk, claimed.token, &waits);
-                let committed = begun.await?;
-                unless_dropped(chunk, committed, waits.len())?;
-                claimed.note(committed);
-                if committed.cancelled && !committed.finished {
-                    // The next claim skips them.
-                    claimed.note_waiting();
-                }
-                report.waiting += waits.len();
+        }
+        Ok(report)
+    }
+
+    async fn commit_group(
+        &self,
+        chunk: &Chunk,
+        claimed: &Claimed,
+        ends: Vec<ItemEnd>,
+    ) -> Result<ChunkReport, ProcessError> {
+        let (mut results, mut waits) = (Vec::new(), Vec::new());
+        for end in ends {
+            match end {
+                ItemEnd::Result(result) => results.push(result),
+                ItemEnd::Waits(items) => waits.extend(items),
             }
-            if !results.is_empty() {
-                let committed = self.store.commit(chunk, claimed.token, &results).await?;
-                unless_dropped(chunk, committed, results.len())?;
-                claimed.note(committed);
-                report.count(&results);
+        }
+        let mut report = ChunkReport::default();
+        // First, so that a completion that comes soon finds them.
+        if !waits.is_empty() {
+            let begun = self.store.begin_waiting(chunk, claimed.token, &waits);
+            let committed = begun.await?;
+            unless_dropped(chunk, committed, waits.len())?;
+            claimed.note(committed);
+            if committed.cancelled && !committed.finished {
+                // The next claim skips them.
+                claimed.note_waiting();
             }
+            report.waiting += waits.len();
+        }
+        if !results.is_empty() {
+            let committed = self.store.commit(chunk, claimed.token, &results).await?;
+            unless_dropped(chunk, committed, results.len())?;
+            claimed.note(committed);
+            report.count(&results);
         }
         Ok(report)
     }

@@ -378,6 +378,7 @@ impl EnhancedBatchProcessor {
             if next.is_none() && !items.is_empty() {
                 run.claimed.note_waiting();
             }
+            run.claimed.stored().await;
             self.may_begin(run).then_some((next?, items))
         })
     }
