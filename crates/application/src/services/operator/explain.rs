@@ -2,13 +2,16 @@
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use punctual_domain::{
-    BatchStatus, Choice, Facts, FeatureType, ItemStatus, JobConfig, JobId, Occasion, Occurrence,
-    OrganizationId, Position, Preference, TenantId, Trigger, Verdict, Work, explain,
+    BatchStatus, Choice, Facts, FeatureType, ItemId, ItemStatus, JobConfig, JobId, JobKind,
+    Occasion, Occurrence, OrganizationId, Position, Preference, TenantId, Trigger, Verdict, Work,
+    explain,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Operator, OperatorError, RunPreparation, retention::removed_in_words};
+use super::{
+    Operator, OperatorError, RunPreparation, retention::removed_in_words, trigger::no_item,
+};
 use crate::{
     ports::{AuditEntry, AuditFilter, Page, StoredResult, TenantRuns},
     services::schedule_status::JobStatus,
@@ -51,10 +54,11 @@ pub struct Explanation {
 }
 
 impl Operator {
-    /// Why a tenant ran, will run, or did not, on a date; today without one.
+    /// Why a tenant ran, will run, or did not, on a date; today without one. Of an object or combined batch, a record ran as the
+    /// run of all records did.
     ///
     /// # Errors
-    /// The job does not exist, or the store fails.
+    /// The job does not exist, it has no such item or its source cannot be read, or the store fails.
     pub async fn explain(
         &self,
         tenant_id: &TenantId,
@@ -70,13 +74,16 @@ impl Operator {
         // Today's date, where the choice falls due on none.
         let date_of_shard = occasion.and_then(|occasion| occasion.occurrence.shard_date());
         let date_of_shard = date_of_shard.or(date).unwrap_or(now.date_naive());
-        self.refuse_other_shard(job_id, &tenant_id.into(), date_of_shard)?;
+        let item_id = item_of(&job, tenant_id);
+        self.refuse_other_shard(job_id, &item_id, date_of_shard)?;
         let runs = TenantRuns {
-            item_id: tenant_id.into(),
+            item_id,
             job_id: Some(job_id.clone()),
             since: None,
         };
         let (runs, _) = self.reader.tenant_runs(&runs, &SEARCHED_PAGE).await?;
+        self.refuse_other_item(&job, tenant_id, !runs.is_empty())
+            .await?;
         let of_occasion = |run: &&StoredResult| {
             occasion.is_some_and(|occasion| run.occurrence == occasion.occurrence)
         };
@@ -197,6 +204,36 @@ impl Operator {
         }
     }
 
+    /// Refuses a tenant who is not an item of a plain job, as far as that is known. A record that has run was one.
+    async fn refuse_other_item(
+        &self,
+        job: &JobConfig,
+        tenant: &TenantId,
+        has_run: bool,
+    ) -> Result<(), OperatorError> {
+        let Work::Fixed {
+            sources,
+            distribute_to,
+            ..
+        } = &job.work
+        else {
+            return Ok(());
+        };
+        if distribute_to.contains(tenant) || (has_run && job.kind == JobKind::Individual) {
+            return Ok(());
+        }
+        let records = match self.records(&job.job_id, sources).await {
+            // The run of all records is known, whatever the source has now.
+            Err(_) if has_run => return Ok(()),
+            records => records?,
+        };
+        let mut items = records.values().flatten();
+        if items.any(|item| item.id == *tenant) {
+            return Ok(());
+        }
+        Err(no_item(&job.job_id, &tenant.into()))
+    }
+
     /// The organization that a tenant belongs to, as the scheduler knows it, else as it is stored.
     async fn organization(
         &self,
@@ -289,5 +326,18 @@ impl Operator {
                 .filter(|(other, is_it, _)| !is_it && other <= created_at);
             before.map(|(.., left)| left).sum()
         }))
+    }
+}
+
+/// The item under which the result of a tenant stands: in an object or combined batch that of all records, unless the tenant
+/// gets a copy.
+fn item_of(job: &JobConfig, tenant: &TenantId) -> ItemId {
+    match &job.work {
+        Work::Fixed { distribute_to, .. }
+            if job.kind != JobKind::Individual && !distribute_to.contains(tenant) =>
+        {
+            ItemId::aggregate()
+        }
+        _ => tenant.into(),
     }
 }

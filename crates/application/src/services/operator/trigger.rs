@@ -1,12 +1,12 @@
 //! Runs a job now, whatever its schedule says: *Run now* on the operations page, `trigger` in the API and on the command line. It
 //! queues a batch with the trigger `manual`, beside those of the schedule; while the job is paused, that waits.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{
-    FeatureType, Firing, ItemId, JobConfig, JobId, Mirror, NewBatch, Occurrence, TenantId, Trigger,
-    Work,
+    FeatureType, Firing, ItemId, JobConfig, JobId, Mirror, NewBatch, Occurrence, Source, TenantId,
+    Trigger, Work,
 };
 use serde::{Deserialize, Serialize};
 use tracing::info;
@@ -16,7 +16,7 @@ use super::{
     Actor, IdempotencyKey, Operator, OperatorError, amount, first_of, given, idempotency::Attempt,
     refuse_empty,
 };
-use crate::services::source_items::{chunk_size_of, item_ids};
+use crate::services::source_items::{Categories, chunk_size_of, item_ids};
 
 /// How many tenants an error names: with the longest ids, what follows them is still read.
 const MAX_NAMED_TENANTS: usize = 10;
@@ -244,24 +244,33 @@ impl Operator {
                 distribute_to,
                 ..
             } => {
-                let records = self.item_source.load(sources).await.map_err(|error| {
-                    OperatorError::Invalid(format!(
-                        "failed to read the items of {}: {error}",
-                        job.job_id
-                    ))
-                })?;
+                let records = self.records(&job.job_id, sources).await?;
                 item_ids(job.kind, &records, distribute_to)
             }
         };
         let Some(named) = named else { return Ok(all) };
         match named.iter().find(|id| !all.contains(id)) {
-            Some(id) => Err(OperatorError::Invalid(format!(
-                "{} has no item `{id}`",
-                job.job_id
-            ))),
+            Some(id) => Err(no_item(&job.job_id, id)),
             None => Ok(named),
         }
     }
+
+    /// The records that the sources of a plain job have now.
+    pub(super) async fn records(
+        &self,
+        job_id: &JobId,
+        sources: &BTreeMap<String, Source>,
+    ) -> Result<Categories, OperatorError> {
+        let records = self.item_source.load(sources).await;
+        records.map_err(|error| {
+            OperatorError::Invalid(format!("failed to read the items of {job_id}: {error}"))
+        })
+    }
+}
+
+/// That a plain job has no such item.
+pub(super) fn no_item(job_id: &JobId, id: &ItemId) -> OperatorError {
+    OperatorError::Invalid(format!("{job_id} has no item `{id}`"))
 }
 
 /// Refuses these tenants, if there are any, because they have stored nothing.
