@@ -17,6 +17,15 @@ pub struct CronSchedule {
     zone: Zone,
 }
 
+/// The fields of an expression, and what each may hold.
+const FIELDS: [(&str, &str); 5] = [
+    ("minute", "0 to 59"),
+    ("hour", "0 to 23"),
+    ("day of month", "1 to 31"),
+    ("month", "1 to 12 or JAN to DEC"),
+    ("day of week", "0 to 7 or SUN to SAT"),
+];
+
 /// An expression that is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -28,12 +37,13 @@ impl CronSchedule {
     /// # Errors
     /// When it has not five fields, one of them cannot be read, or no date matches it.
     pub fn new(expression: &str, zone: Zone) -> Result<Self, InvalidCron> {
-        let cron = CronParser::builder()
+        let parser = CronParser::builder()
             .seconds(Seconds::Disallowed)
             .year(Year::Disallowed)
-            .build()
+            .build();
+        let cron = parser
             .parse(expression)
-            .map_err(|error| InvalidCron(error.to_string()))?;
+            .map_err(|_| InvalidCron(mistake(parser, expression)))?;
         let schedule = Self {
             cron: Box::new(cron),
             zone,
@@ -96,6 +106,23 @@ impl CronSchedule {
             }
         }
     }
+}
+
+/// What is wrong with an expression that cannot be read: the first field that cannot be read by itself.
+fn mistake(parser: CronParser, expression: &str) -> String {
+    let given: Vec<&str> = expression.split_whitespace().collect();
+    if given.len() != FIELDS.len() {
+        return format!("the number of its fields is {}", given.len());
+    }
+    for (index, (name, expected)) in FIELDS.into_iter().enumerate() {
+        let mut alone = ["*"; FIELDS.len()];
+        alone[index] = given[index];
+        if parser.parse(&alone.join(" ")).is_err() {
+            let value = given[index];
+            return format!("its {name} is \"{value}\", expected {expected}");
+        }
+    }
+    "its fields do not go together".to_owned()
 }
 
 impl fmt::Display for CronSchedule {
@@ -184,16 +211,19 @@ mod tests {
 
     #[test]
     fn an_invalid_expression_is_refused_with_the_reason() {
-        for expression in [
-            "",
-            "* * * *",
-            "0 0 9 * * *",
-            "61 * * * *",
-            "0 9 * * monday!",
-            "0 0 30 2 *",
+        for (expression, reason) in [
+            ("", "the number of its fields is 0"),
+            ("* * * *", "the number of its fields is 4"),
+            ("0 0 9 * * *", "the number of its fields is 6"),
+            ("61 * * * *", "its minute is \"61\", expected 0 to 59"),
+            (
+                "0 9 * * monday!",
+                "its day of week is \"monday!\", expected 0 to 7 or SUN to SAT",
+            ),
+            ("0 0 30 2 *", "no date matches it"),
         ] {
             let error = CronSchedule::new(expression, Zone::utc()).unwrap_err();
-            assert!(!error.to_string().is_empty(), "{expression}");
+            assert_eq!(error.to_string(), reason, "{expression}");
         }
     }
 }

@@ -33,8 +33,8 @@ fn own_result_sink() {
 fn fixed_schedule() {
     assert_eq!(
         printed("fixed_schedule"),
-        "/jobs/0/schedule/cron: \"0 25 * * *\" is not a cron expression: Component error: \
-         Number out of bounds.; use five fields, minute hour day month weekday, such as \"30 9 * * 1-5\"\n\
+        "/jobs/0/schedule/cron: \"0 25 * * *\" is not a cron expression: its hour is \"25\", \
+         expected 0 to 23; use five fields, minute hour day month weekday, such as \"30 9 * * 1-5\"\n\
          nightly at work\n"
     );
 }
