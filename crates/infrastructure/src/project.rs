@@ -8,7 +8,7 @@ use punctual_domain::{
     BatchConfig, Delivery, FieldError, FieldErrorKind, FieldErrors, Invalid, JobConfig, JobKind,
     Location, MergedPreference, Preference, PurposeId, Work, Zone,
 };
-use punctual_project::{FileError, FileErrors, JsonFile, parse_batch_config};
+use punctual_project::{FileError, FileErrors, JsonFile, parse_batch_config, readable_jobs};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -53,12 +53,19 @@ impl Project {
         let names = purposes
             .as_ref()
             .and_then(|file| file.value["purposes"].as_object());
-        if let (Some(config), Some(names), Some(file)) = (&config, names, &jobs) {
+        if let (Some(names), Some(file)) = (names, &jobs) {
             let folder = batch_config.parent().unwrap_or(Path::new("."));
             let list = name_of_list(&file.value);
-            let found = cross_check(config, names, list);
-            keep(&mut errors, found.map_err(|found| file.locate(found)));
-            missing = file.locate(missing_sources(config, folder, list));
+            let listed = &file.value[list];
+            // A mistake in one job hides no mistake in another.
+            let readable: Vec<(usize, JobConfig)> = match &config {
+                Some(config) => config.jobs.iter().cloned().enumerate().collect(),
+                None => readable_jobs(listed, default_zone),
+            };
+            let mut found = unknown_purposes(listed, names, list);
+            found.extend(cross_check(&readable, names, list));
+            errors.extend(file.locate(FieldErrors(found)).0);
+            missing = file.locate(missing_sources(&readable, folder, list));
         }
         match (config, handlers) {
             (Some(config), Some(handlers)) if errors.is_empty() => Ok(Self {
@@ -218,25 +225,36 @@ fn keep<T>(errors: &mut Vec<FileError>, outcome: Result<T, FileErrors>) -> Optio
     outcome.map_err(|found| errors.extend(found.0)).ok()
 }
 
-/// Checks that jobs and purposes fit together.
-fn cross_check(
-    config: &BatchConfig,
-    purposes: &Map<String, Value>,
-    list: &str,
-) -> Result<(), FieldErrors> {
+/// The purposes of jobs that are not in `purposes.json`, also of jobs with other mistakes.
+fn unknown_purposes(jobs: &Value, purposes: &Map<String, Value>, list: &str) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    for (index, job) in config.jobs.iter().enumerate() {
-        for (field, purpose) in PURPOSE_FIELDS.into_iter().zip(job.purposes()) {
-            if !purposes.contains_key(purpose.as_str()) {
+    for (index, job) in jobs.as_array().into_iter().flatten().enumerate() {
+        for field in PURPOSE_FIELDS {
+            let named = job.get(field);
+            // What is not a valid id is a mistake by itself.
+            let id = named.and_then(|named| PurposeId::new(named.as_str()?).ok());
+            let unknown = id.filter(|id| !purposes.contains_key(id.as_str()));
+            if unknown.is_some() {
                 let known: Vec<&str> = purposes.keys().map(String::as_str).collect();
                 let unknown = Invalid::new(
                     "is not in purposes.json",
                     format!("add it there, or use one of {}", known.join(", ")),
                 );
-                let purpose = Value::from(purpose.as_str());
-                errors.push(unknown.at(format!("/{list}/{index}/{field}"), Some(&purpose)));
+                errors.push(unknown.at(format!("/{list}/{index}/{field}"), named));
             }
         }
+    }
+    errors
+}
+
+/// Checks that jobs and purposes fit together, but for the names of the purposes.
+fn cross_check(
+    jobs: &[(usize, JobConfig)],
+    purposes: &Map<String, Value>,
+    list: &str,
+) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for (index, job) in jobs {
         if let Some(data) = &job.data {
             let pointer = format!("/{list}/{index}/data");
             errors.extend(tenant_data::mistakes(&data.source, &pointer));
@@ -263,7 +281,7 @@ fn cross_check(
             }
         }
     }
-    FieldErrors::unless_empty(errors)
+    errors
 }
 
 /// Why a purpose cannot send the result of all records.
@@ -289,9 +307,9 @@ fn not_an_email(
 }
 
 /// The source files that are not there.
-fn missing_sources(config: &BatchConfig, folder: &Path, list: &str) -> FieldErrors {
+fn missing_sources(jobs: &[(usize, JobConfig)], folder: &Path, list: &str) -> FieldErrors {
     let mut errors = Vec::new();
-    for (index, job) in config.jobs.iter().enumerate() {
+    for (index, job) in jobs {
         let Work::Fixed { sources, .. } = &job.work else {
             continue;
         };

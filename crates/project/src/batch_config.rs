@@ -49,6 +49,18 @@ pub fn parse_batch_config(
     fields.finish(|| jobs.map(|jobs| BatchConfig { jobs }))
 }
 
+/// The jobs of a list that can be read, whatever is wrong with others, with their places in it: for checks beside those of
+/// [`parse_batch_config`].
+#[must_use]
+pub fn readable_jobs(list: &Value, default_zone: &Zone) -> Vec<(usize, JobConfig)> {
+    let jobs = list.as_array().into_iter().flatten().enumerate();
+    let readable = jobs.filter_map(|(index, job)| {
+        let job = parse_job(job, "", default_zone).ok()?;
+        Some((index, job))
+    });
+    readable.collect()
+}
+
 fn parse_jobs(
     list: &Value,
     pointer: &str,
@@ -434,6 +446,20 @@ mod tests {
     fn errors(document: Value) -> Vec<String> {
         let errors = parse_batch_config(&document, &Zone::utc()).unwrap_err();
         errors.0.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_readable_jobs_of_a_list_keep_their_places() {
+        let job = |id: &str, priority: &str| {
+            json!({"job_id": id, "type": "individual_batch", "purpose_id": "p", "priority": priority,
+                "schedule": {"cron": "0 9 * * *"}, "source": {"ids": ["one"]}})
+        };
+        let list = json!([job("a", "urgent"), job("b", "high"), "c", job("d", "low")]);
+        let readable = readable_jobs(&list, &Zone::utc());
+        let places = readable.iter();
+        let places: Vec<_> = places.map(|(at, job)| (*at, job.job_id.as_str())).collect();
+        assert_eq!(places, [(1, "b"), (3, "d")]);
+        assert!(readable_jobs(&json!("a"), &Zone::utc()).is_empty());
     }
 
     #[test]

@@ -132,6 +132,41 @@ fn check_shows_every_mistake_of_every_file_at_once() {
 }
 
 #[test]
+fn a_mistake_in_a_job_hides_no_mistake_in_purposes_and_sources() {
+    let folder = tempfile::tempdir().unwrap();
+    let jobs = folder.path().join("batch_config.json");
+    let purposes = folder.path().join("purposes.json");
+    std::fs::write(
+        &jobs,
+        r#"{ "jobs": [
+  { "job_id": "a", "type": "individual_batch", "purpose_id": "nowhere", "priority": "urgent",
+    "schedule": { "frequency": "daily" }, "source": { "ids": ["one"] } },
+  { "job_id": "b", "type": "individual_batch", "purpose_id": "elsewhere",
+    "schedule": { "cron": "0 9 * * *" }, "source": { "file": "gone.json" } }
+] }"#,
+    )
+    .unwrap();
+    let webhook =
+        r#"{ "purposes": { "p": { "handler": "webhook", "url": "https://crm.example" } } }"#;
+    std::fs::write(&purposes, webhook).unwrap();
+    let mut check = agent(&["check"]);
+    check
+        .env("BATCH_CONFIG_PATH", &jobs)
+        .env("BATCH_PURPOSES_PATH", &purposes);
+    let (code, out, err) = output(&mut check);
+    assert_eq!(code, 2);
+    for mistake in [
+        "/jobs/0/priority: \"urgent\" is not a priority",
+        "/jobs/0/purpose_id: \"nowhere\" is not in purposes.json; add it there, or use one of p",
+        "/jobs/1/purpose_id: \"elsewhere\" is not in purposes.json",
+        "/jobs/1/source/file: \"gone.json\" is not a file",
+    ] {
+        assert!(out.contains(mistake), "{mistake} is not in {out}");
+    }
+    assert!(err.contains("4 mistakes"), "{err}");
+}
+
+#[test]
 fn preview_answers_one_preference_for_people_and_programs() {
     let berlin =
         r#"{"frequency": "daily", "preferred_time": "02:30", "timezone": "Europe/Berlin"}"#;
