@@ -26,7 +26,7 @@ pub(crate) fn remedy(kind: &FindingKind) -> String {
             return format!("{usual} (BATCH_STORE_URL)");
         }
         FindingKind::Paused(job_id) => {
-            return format!("Find out why, then `punctual-agent resume {job_id}`");
+            return format!("Once the cause is gone, `punctual-agent resume {job_id}`");
         }
         FindingKind::Preferences { .. } => "Check the Config Database and CONFIG_SERVICE_URL",
         FindingKind::DeadLetters(job_id) => {

@@ -24,7 +24,7 @@ pub fn remedy(kind: &FindingKind) -> String {
         }
         FindingKind::Preferences { .. } => "Check that the Config Database runs and can be reached",
         FindingKind::Failing(operation) => of_operation(operation),
-        FindingKind::Paused(_) => "Find out why, then resume it",
+        FindingKind::Paused(_) => "Once the cause is gone, resume it",
         FindingKind::JobFailing(..) => {
             "Correct what fails, then replay the dead letters of the job"
         }

@@ -190,10 +190,7 @@ impl WorkQueue for Store {
         let rows: Vec<Row> = self.database.fetch(sql, values![]).await?;
         let pause = |mut row: Row| {
             let (job_id, reason, paused_by) = (row.parse()?, row.next()?, row.next()?);
-            let cause = match paused_by {
-                Some(name) => PauseCause::Operator(name),
-                None => PauseCause::Failures(reason),
-            };
+            let cause = pause_cause(paused_by, reason);
             let since = row.next()?;
             Ok((job_id, Pause { cause, since }))
         };
@@ -207,10 +204,9 @@ impl WorkQueue for Store {
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let (sql, values) = match cause {
-            Some(PauseCause::Operator(name)) => {
-                // An earlier version on the same store shows the reason.
-                let reason = format!("paused by {name}");
-                (PAUSE, values![job_id, now, reason, name])
+            Some(PauseCause::Operator { name, reason }) => {
+                let stored = reason_of_operator(&name, reason.as_deref());
+                (PAUSE, values![job_id, now, stored, name])
             }
             Some(PauseCause::Failures(reason)) => (PAUSE_ITSELF, values![job_id, now, reason]),
             None => (RESUME, values![job_id]),
@@ -314,6 +310,28 @@ impl Store {
         }
         transaction.commit().await
     }
+}
+
+/// The reason of an operator's pause as it is stored: earlier versions on the same store show it whole.
+fn reason_of_operator(name: &str, reason: Option<&str>) -> String {
+    match reason {
+        Some(reason) => format!("paused by {name}: {reason}"),
+        None => format!("paused by {name}"),
+    }
+}
+
+/// What has paused a job, by what is stored of it.
+fn pause_cause(paused_by: Option<String>, stored: String) -> PauseCause {
+    let Some(name) = paused_by else {
+        return PauseCause::Failures(stored);
+    };
+    let reason = match stored.strip_prefix(&reason_of_operator(&name, None)) {
+        Some(rest) => rest.strip_prefix(": "),
+        // The erasure of a tenant has replaced a part of the name.
+        None => stored.split_once(": ").map(|(_, reason)| reason),
+    };
+    let reason = reason.map(str::to_owned);
+    PauseCause::Operator { name, reason }
 }
 
 /// Stores batches that are not there yet, and positions.

@@ -57,7 +57,13 @@ fn state(job: &JobView) -> Cell {
     let follows = job.preferences();
     let quarantined = follows.map_or(0, |follows| follows.quarantined);
     if let Some(why) = &job.paused_because {
-        return cell(format!("paused: {why}")).toned(Tone::Warning);
+        // An operator's pause says so itself.
+        let state = if why.starts_with("paused by ") {
+            why.clone()
+        } else {
+            format!("paused: {why}")
+        };
+        return cell(state).toned(Tone::Warning);
     }
     let trouble = follows.and_then(|follows| follows.trouble.as_ref());
     match (follows.is_none_or(|follows| follows.loaded), trouble) {

@@ -174,10 +174,24 @@ async fn it_says_why_and_runs_pauses_and_goes_on_when_resumed() {
         .until(runs, |runs| runs["runs"].as_array().unwrap().len() == 2)
         .await;
 
+    let reason = "the renderer is down until Monday";
     assert_eq!(
-        stdout_of(&agent, &["pause", JOB]),
+        stdout_of(&agent, &["pause", JOB, "--reason", reason]),
         format!("{JOB} is paused\n")
     );
+    let jobs: Value = serde_json::from_str(&stdout_of(&agent, &["jobs", JOB, "--json"])).unwrap();
+    let because = jobs["paused_because"].as_str().unwrap();
+    assert!(
+        because.starts_with("paused by ") && because.ends_with(&format!(": {reason}")),
+        "{because}"
+    );
+    let status = ask(&agent, &["status", "--json"]);
+    let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+    let findings = status["findings"].as_array().unwrap();
+    let paused = findings
+        .iter()
+        .find(|finding| finding["id"] == format!("paused/{JOB}"));
+    assert_eq!(paused.unwrap()["what"], format!("{JOB} is {because}"));
     assert_eq!(
         agent.get(&format!("/api/v1/jobs/{JOB}")).await["paused"],
         true

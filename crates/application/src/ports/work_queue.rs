@@ -91,8 +91,13 @@ pub struct Pause {
 /// What pauses a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PauseCause {
-    /// An operator, as the audit log names them.
-    Operator(String),
+    /// An operator.
+    Operator {
+        /// The operator, as the audit log names them.
+        name: String,
+        /// Why, in their words; `None`: they gave no reason.
+        reason: Option<String>,
+    },
     /// The job itself, because too much of it has failed: how much, in words.
     Failures(String),
 }

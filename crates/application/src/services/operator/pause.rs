@@ -3,21 +3,24 @@
 use punctual_domain::JobId;
 use tracing::info;
 
-use super::{Actor, Operator, OperatorError, caller};
+use super::{Actor, Operator, OperatorError, caller, words::with_reason};
 use crate::ports::{Pause, PauseCause};
 
 impl Pause {
     /// Whether an operator has paused the job; otherwise it paused itself because too much of it failed.
     #[must_use]
     pub fn is_by_operator(&self) -> bool {
-        matches!(self.cause, PauseCause::Operator(_))
+        matches!(self.cause, PauseCause::Operator { .. })
     }
 
     /// Why the job is paused, in words.
     #[must_use]
     pub fn reason(&self) -> String {
         match &self.cause {
-            PauseCause::Operator(name) => format!("paused by {}", caller(name)),
+            PauseCause::Operator { name, reason } => {
+                let by = format!("paused by {}", caller(name));
+                with_reason(by, reason.as_deref())
+            }
             PauseCause::Failures(reason) => reason.clone(),
         }
     }
@@ -49,7 +52,10 @@ impl Operator {
         let job = self.job(job_id)?;
         let action = if paused { "pause" } else { "resume" };
         self.record(actor, action, job_id.as_str(), "").await?;
-        let cause = paused.then(|| PauseCause::Operator(actor.name.clone()));
+        let cause = paused.then(|| PauseCause::Operator {
+            name: actor.name.clone(),
+            reason: actor.reason.clone(),
+        });
         let set = self.queue.set_paused(&job.job_id, cause, self.clock.now());
         self.noted(set.await)?;
         let word = if paused { "paused" } else { "resumed" };

@@ -64,6 +64,14 @@ pub fn caller(by: &str) -> &str {
     address.unwrap_or(by)
 }
 
+/// What was done, and the reason that was given for it.
+pub(super) fn with_reason(what: String, reason: Option<&str>) -> String {
+    match reason {
+        Some(reason) => format!("{what}: {reason}"),
+        None => what,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -152,7 +152,10 @@ pub(super) async fn limits_pauses_and_rests_are_kept<S: WorkQueue + ChunkQueue +
     );
     enqueue(store, &[&one, &two]).await;
     let paused = |cause| store.set_paused(&two.job_id, cause, now);
-    let wait = PauseCause::Operator("a test".into());
+    let wait = PauseCause::Operator {
+        name: "a test".into(),
+        reason: None,
+    };
     paused(Some(wait)).await.expect("works");
     let mut limits = ClaimLimits::new(2);
     let claimed = claim_at(store, HERE, &limits, now).await;

@@ -82,7 +82,12 @@ pub(super) async fn batches_and_progress_are_stored_together_and_once<S: WorkQue
             .collect::<Vec<_>>()
     };
     assert!(paused().await.is_empty());
-    let by = |name: &str| PauseCause::Operator(name.to_owned());
+    let because = |name: &str, reason: Option<&str>| PauseCause::Operator {
+        name: name.to_owned(),
+        reason: reason.map(str::to_owned),
+    };
+    let by = |name: &str| because(name, None);
+    let repair = || because("page: ann", Some("the renderer is down: see 7"));
     let failed = |much: &str| PauseCause::Failures(much.to_owned());
     let pause = |cause, since| vec![(job(), Pause { cause, since })];
     // A job that pauses itself again says the newest reason. An operator's pause begins when it is asked for, and is theirs
@@ -93,6 +98,13 @@ pub(super) async fn batches_and_progress_are_stored_together_and_once<S: WorkQue
         (now, Some(by("ann")), pause(by("ann"), now)),
         (now, Some(failed("c")), pause(by("ann"), now)),
         (earlier, Some(by("bob")), pause(by("bob"), earlier)),
+        (now, Some(repair()), pause(repair(), now)),
+        (now, Some(failed("c")), pause(repair(), now)),
+        (
+            earlier,
+            Some(by("page: ann")),
+            pause(by("page: ann"), earlier),
+        ),
         (now, None, vec![]),
         (now, Some(failed("d")), pause(failed("d"), now)),
         (now, None, vec![]),

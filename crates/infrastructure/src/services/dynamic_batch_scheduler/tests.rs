@@ -25,6 +25,13 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{Guarded, OfShards, SchedulerOptions};
 
+fn paused_by_a_test() -> PauseCause {
+    PauseCause::Operator {
+        name: "a test".to_owned(),
+        reason: None,
+    }
+}
+
 /// Answers a snapshot at any time, and changes in the order they are pushed; with none it waits.
 #[derive(Default)]
 struct Scripted {
@@ -719,7 +726,7 @@ async fn what_falls_due_while_a_job_is_paused_is_left_out_and_not_made_up() {
     let job = JobId::new("posts").unwrap();
     let now = "2026-03-01T05:30:00Z".parse().unwrap();
     store
-        .set_paused(&job, Some(PauseCause::Operator("a test".to_owned())), now)
+        .set_paused(&job, Some(paused_by_a_test()), now)
         .await
         .unwrap();
     let bench = start(scripted, store, "2026-03-01T05:30:00Z");
@@ -742,7 +749,7 @@ async fn what_a_pause_has_left_out_is_not_made_up_after_a_restart() {
     scripted.change("b", Some(daily("09:02")), "2026-03-01T08:55:00Z");
     bench.sleep(2 * 60).await;
     let job = JobId::new("posts").unwrap();
-    let cause = Some(PauseCause::Operator("a test".to_owned()));
+    let cause = Some(paused_by_a_test());
     let now = "2026-03-01T08:57:00Z".parse().unwrap();
     store.set_paused(&job, cause, now).await.unwrap();
     bench.sleep(10 * 60).await;

@@ -33,7 +33,8 @@ async fn one_link_leads_from_the_overview_to_the_cause_and_one_to_what_puts_it_r
     let mut visit = Visit::new();
     visit.fail("ann bob").await;
     visit.give_up_deliveries(1).await;
-    visit.submit("/jobs/posts", &[("action", "pause")]).await;
+    let pause = [("action", "pause"), ("reason", "a deploy")];
+    visit.submit("/jobs/posts", &pause).await;
     let overview = visit.open("/").await;
 
     // The overview itself says what failed, and the pages have the rest.
@@ -47,8 +48,9 @@ async fn one_link_leads_from_the_overview_to_the_cause_and_one_to_what_puts_it_r
     letters.has("Replay all 2…").has("Select all on this page");
 
     let paused = overview.finding("paused/posts");
-    paused.has("posts is paused by 127.0.0.1");
+    paused.has("posts is paused by 127.0.0.1: a deploy");
     let job = visit.open(&paused.link("See the cause")).await;
+    job.has("posts is paused by 127.0.0.1: a deploy");
     job.has("value=\"resume\">Resume</button>");
 
     let invalid = overview.finding("quarantine/posts");

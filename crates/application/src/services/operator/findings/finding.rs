@@ -9,7 +9,10 @@ use super::{
     coverage::Coverage,
     kind::{FindingKind, Severity},
 };
-use crate::{ports::Acknowledgement, services::operator::caller};
+use crate::{
+    ports::Acknowledgement,
+    services::operator::{caller, words::with_reason},
+};
 
 /// One thing that is wrong: one cause, whatever it affects.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +25,8 @@ pub struct Finding {
     pub what: String,
     /// The operator who has caused it, as the audit log names them; `None`: none has.
     pub by: Option<String>,
+    /// The reason that this operator gave; `None`: they gave none.
+    pub reason: Option<String>,
     /// Since when; `None`: it is not known.
     pub since: Option<DateTime<Utc>>,
     /// The acknowledgement of an operator who knows of it; `None`: none does.
@@ -46,6 +51,7 @@ impl Finding {
             severity,
             what: what.into(),
             by: None,
+            reason: None,
             since: since.into(),
             acknowledged: None,
             cause: String::new(),
@@ -67,8 +73,9 @@ impl Finding {
     }
 
     /// The same, caused by an operator on purpose.
-    pub(super) fn by_operator(mut self, name: &str) -> Self {
+    pub(super) fn by_operator(mut self, name: &str, reason: Option<&str>) -> Self {
         self.by = Some(name.to_owned());
+        self.reason = reason.map(str::to_owned);
         self.severity = Severity::Notice;
         self
     }
@@ -91,11 +98,14 @@ impl Finding {
         Uuid::new_v5(&Uuid::NAMESPACE_OID, identity.as_bytes())
     }
 
-    /// Description in words, for operators: with the one who has caused it.
+    /// Description in words, for operators: with the one who has caused it, and their reason.
     #[must_use]
     pub fn in_full(&self) -> String {
         match &self.by {
-            Some(by) => format!("{} by {}", self.what, caller(by)),
+            Some(by) => {
+                let what = format!("{} by {}", self.what, caller(by));
+                with_reason(what, self.reason.as_deref())
+            }
             None => self.what.clone(),
         }
     }

@@ -12,12 +12,14 @@ impl Operator {
         let mut found = Vec::new();
         for (job_id, pause) in self.queue.paused().await? {
             let what = match &pause.cause {
-                PauseCause::Operator(_) => format!("{job_id} is paused"),
+                PauseCause::Operator { .. } => format!("{job_id} is paused"),
                 PauseCause::Failures(reason) => format!("{job_id} is paused: {reason}"),
             };
             let finding = Finding::new(FindingKind::Paused(job_id), what, pause.since).begun();
             found.push(match &pause.cause {
-                PauseCause::Operator(name) => finding.by_operator(name),
+                PauseCause::Operator { name, reason } => {
+                    finding.by_operator(name, reason.as_deref())
+                }
                 PauseCause::Failures(reason) => finding.because(reason),
             });
         }

@@ -281,4 +281,16 @@ async fn no_finding_that_anybody_may_read_names_an_operator() {
     assert_eq!(paused.in_full(), "posts is paused by 10.0.0.7");
     let shown = operator.job_view(&posts()).await.unwrap();
     assert_eq!(shown.paused_because.as_deref(), Some("paused by 10.0.0.7"));
+
+    // The reason may name anyone: it is for operators, too.
+    let because = ann.because("bob restarts the renderer");
+    operator.pause(&because, &posts()).await.unwrap();
+    let ready = operator.readiness().await;
+    let paused = ready.warnings.first().unwrap();
+    assert_eq!(paused.what, "posts is paused");
+    assert!(!paused.to_string().contains("renderer"), "{paused}");
+    let by = "paused by 10.0.0.7: bob restarts the renderer";
+    assert_eq!(paused.in_full(), format!("posts is {by}"));
+    let shown = operator.job_view(&posts()).await.unwrap();
+    assert_eq!(shown.paused_because.as_deref(), Some(by));
 }

@@ -138,7 +138,7 @@ async fn what_is_not_prepared_for_a_pause_leaves_nothing_out_of_the_runs() {
     scripted.store("a", daily("08:00"), LONG_AGO);
     let store = Arc::new(FakeStore::default());
     let (job, now) = (JobId::new("posts").unwrap(), "2026-03-01T07:00:00Z");
-    let cause = PauseCause::Operator("eve".to_owned());
+    let cause = paused_by_a_test();
     let at = now.parse().unwrap();
     store.set_paused(&job, Some(cause), at).await.unwrap();
     let bench = start_ahead(scripted, store, now);
