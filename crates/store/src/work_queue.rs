@@ -517,3 +517,26 @@ async fn insert(
     }
     Ok(batches)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reason_of_a_pause_is_found_beside_a_name_that_an_erasure_has_replaced() {
+        for (stored, reason) in [
+            ("paused by ann (key)", None),
+            ("paused by ann (key): a deploy: 7", Some("a deploy: 7")),
+            ("paused by erased tenant (key)", None),
+            ("paused by erased tenant (key): a deploy", Some("a deploy")),
+        ] {
+            let name = "ann (key)".to_owned();
+            let found = pause_cause(Some(name.clone()), stored.to_owned());
+            let reason = reason.map(str::to_owned);
+            assert_eq!(found, PauseCause::Operator { name, reason }, "{stored}");
+        }
+        let failures = pause_cause(None, "9 of 10 items failed".to_owned());
+        let expected = PauseCause::Failures("9 of 10 items failed".to_owned());
+        assert_eq!(failures, expected);
+    }
+}
