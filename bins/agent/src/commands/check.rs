@@ -1,9 +1,9 @@
 //! `check`: everything the agent would run with, and every mistake in it.
 
 use punctual_application::amount;
-use punctual_domain::PurposeId;
+use punctual_domain::{BatchConfig, PurposeId};
 use punctual_infrastructure::{HandlerKinds, Project};
-use punctual_project::FileErrors;
+use punctual_project::{FileErrors, JsonFile, parse_batch_config};
 use serde_json::json;
 
 use super::Failure;
@@ -86,4 +86,11 @@ pub(crate) fn load(settings: &Settings) -> Result<Project, FileErrors> {
         &HandlerKinds::built_in(&settings.templates_path()),
         &settings.batch_default_timezone,
     )
+}
+
+/// The jobs alone: without their handlers no secret of a purpose is needed.
+pub(crate) fn load_jobs(settings: &Settings) -> Result<BatchConfig, FileErrors> {
+    let file = JsonFile::read(&settings.batch_config_path)?;
+    let jobs = parse_batch_config(&file.value, &settings.batch_default_timezone);
+    jobs.map_err(|found| file.locate(found))
 }

@@ -98,9 +98,9 @@ async fn of_tenant(
             client.url()
         ))
     })?;
-    let project = check::load(settings).map_err(Failure::bad_input)?;
+    let config = check::load_jobs(settings).map_err(Failure::bad_input)?;
     let serves = |job: &&JobConfig| matches!(&job.work, Work::Preferences { feature_type, .. } if feature_type == feature);
-    let job = project.config.jobs.iter().find(serves);
+    let job = config.jobs.iter().find(serves);
     let job = job.and_then(|job| JobDefaults::of(job, &settings.batch_default_timezone));
     let job = job.unwrap_or_else(|| JobDefaults {
         default_zone: settings.batch_default_timezone.clone(),

@@ -27,8 +27,8 @@ use crate::{
 const SPREADS: [u32; 3] = [15, 30, 60];
 
 pub(crate) async fn simulate(settings: &Settings, options: SimulateOptions) -> Result<(), Failure> {
-    let project = check::load(settings).map_err(Failure::bad_input)?;
-    let job = chosen(&project.config.jobs, options.job.as_ref())?;
+    let config = check::load_jobs(settings).map_err(Failure::bad_input)?;
+    let job = chosen(&config.jobs, options.job.as_ref())?;
     let Work::Preferences {
         feature_type,
         defaults,
