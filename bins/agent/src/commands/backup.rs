@@ -15,6 +15,12 @@ use crate::{
 };
 
 pub(crate) async fn backup(settings: &Settings, options: BackupOptions) -> Result<(), Failure> {
+    if options.config_to.is_some() && settings.config_service_url.is_some() {
+        return Err(Failure::bad_input(
+            "--config-to copies the store of the embedded Config Database, and CONFIG_SERVICE_URL names another one; nothing was \
+             copied: leave --config-to out, and run `punctual-config-service backup --to FILE` with the settings of that one",
+        ));
+    }
     let new = |option: &str, path: PathBuf| {
         NewFile::create(path).map_err(|error| Failure::bad_input(format!("{option}: {error}")))
     };
