@@ -1,6 +1,6 @@
 //! `dead-letters`: items that failed for good.
 
-use punctual_application::{DeadLetterSelection, DiscardReport, ReplayReport};
+use punctual_application::{DeadLetterSelection, DiscardReport, ReplayReport, amount};
 use punctual_domain::{DeadLetter, DeadLetterState, FailureKind, JobId, TenantId, visible};
 use punctual_operations::model::DeadLetters;
 use serde_json::json;
@@ -112,11 +112,10 @@ async fn counted(client: &Client, which: &LetterSelection) -> Result<Option<Stri
     } else {
         which.id.len()
     };
-    let letters = match count {
-        0 => return Ok(None),
-        1 => "1 dead letter".to_owned(),
-        count => format!("{count} dead letters"),
-    };
+    if count == 0 {
+        return Ok(None);
+    }
+    let letters = letters(count);
     let letters = match (&which.job, &which.tenant) {
         (None, None) => letters,
         (Some(job), None) => format!("{letters} of {job}"),
@@ -127,6 +126,17 @@ async fn counted(client: &Client, which: &LetterSelection) -> Result<Option<Stri
         None => letters,
         Some(kind) => format!("{letters} with failures of kind {kind}"),
     }))
+}
+
+/// So many dead letters, in words.
+fn letters(count: usize) -> String {
+    amount(count as u64, "dead letter")
+}
+
+/// What has been done to so many dead letters.
+fn are(count: usize, done: &str) -> String {
+    let are = if count == 1 { "is" } else { "are" };
+    format!("{} {are} {done}", letters(count))
 }
 
 async fn replay(client: &Client, options: ReplayOptions) -> Result<(), Failure> {
@@ -144,8 +154,7 @@ async fn replay(client: &Client, options: ReplayOptions) -> Result<(), Failure> 
         return wait(client, &report.batches, options.json).await;
     }
     show(options.json, &report, |report| {
-        let mut view =
-            View::default().line(format!("{} dead letters are replayed", report.replayed));
+        let mut view = View::default().line(are(report.replayed, "replayed"));
         for batch in &report.batches {
             view = view.line(format!("  batch {batch}"));
         }
@@ -154,7 +163,11 @@ async fn replay(client: &Client, options: ReplayOptions) -> Result<(), Failure> 
         }
         for left in &report.left_out {
             let reason = visible(&left.reason);
-            view = view.prose(format!("  {} stay open: {reason}", left.dead_letters));
+            let (count, stay) = match left.dead_letters {
+                1 => (1, "stays"),
+                count => (count, "stay"),
+            };
+            view = view.prose(format!("  {count} {stay} open: {reason}"));
         }
         view
     });
@@ -172,8 +185,7 @@ async fn discard(client: &Client, options: DiscardOptions) -> Result<(), Failure
     let (path, body) = ("dead-letters/discard", selection(&options.which));
     let report: DiscardReport = client.post(path, Some(&body)).await?;
     show(options.json, &report, |report| {
-        let mut view =
-            View::default().line(format!("{} dead letters are discarded", report.discarded));
+        let mut view = View::default().line(are(report.discarded, "discarded"));
         for id in &report.not_open {
             view = view.line(format!("  {id} is not open"));
         }

@@ -151,5 +151,5 @@ async fn a_shop_that_knows_no_user_is_a_failure_of_data() {
     assert_eq!(letters["dead_letters"][0]["failure_kind"], "data");
     let replay = ["dead-letters", "replay", "--failure-kind", "data", "--yes"];
     let shown = stdout_of(&agent, &replay);
-    assert!(shown.contains("1 dead letters are replayed"), "{shown}");
+    assert!(shown.contains("1 dead letter is replayed"), "{shown}");
 }

@@ -116,7 +116,7 @@ async fn what_failed_for_good_is_listed_run_again_or_let_go() {
     let first = agent.get("/api/v1/dead-letters?tenant_id=bad000").await;
     let id = first["dead_letters"][0]["id"].to_string();
     let shown = stdout_of(&agent, &["dead-letters", "replay", &id]);
-    assert!(shown.contains("1 dead letters are replayed"), "{shown}");
+    assert!(shown.contains("1 dead letter is replayed"), "{shown}");
     let replay = shown.split("batch ").nth(1).unwrap().trim().to_owned();
     let batch = completed(&agent, &replay).await;
     assert_eq!(
@@ -131,7 +131,7 @@ async fn what_failed_for_good_is_listed_run_again_or_let_go() {
     assert_eq!(calls, 2, "the same key as before");
 
     let shown = stdout_of(&agent, &["dead-letters", "discard", "--all", "--yes"]);
-    assert!(shown.contains("1 dead letters are discarded"), "{shown}");
+    assert!(shown.contains("1 dead letter is discarded"), "{shown}");
     assert_eq!(
         stdout_of(&agent, &["dead-letters", "list"]).trim(),
         "No dead letters"
