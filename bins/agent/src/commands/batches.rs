@@ -4,19 +4,21 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use punctual_domain::{BatchStatus, JobId};
-use punctual_operations::model::{Batch, Batches, CancelledBatch};
+use punctual_operations::model::{Batch, Batches, CancelledBatch, Restore};
 use uuid::Uuid;
 
 use super::{Failure, jobs::of_job};
 use crate::{
     cli::{BatchesOptions, CancelOptions},
     client::{Client, NO_BODY},
-    output::{Cell, Table, Tone, View, cell, confirm, minute, rendered, show, watch},
+    output::{Cell, Table, Tone, View, cell, confirm, minute, print_error, rendered, show, watch},
     settings::Settings,
 };
 
 /// How often a batch is looked at while it is waited for.
 const WAIT_INTERVAL: Duration = Duration::from_millis(500);
+/// Looks at a batch between two questions whether something holds it back.
+const LOOKS_PER_QUESTION: u32 = 20;
 
 pub(crate) async fn batches(settings: &Settings, options: BatchesOptions) -> Result<(), Failure> {
     let client = Client::new(settings)?;
@@ -150,7 +152,22 @@ pub(crate) async fn cancel(settings: &Settings, options: CancelOptions) -> Resul
     Ok(())
 }
 
-/// Waits until these batches are over, shows their progress at a terminal, and prints what came of them.
+/// Why nothing that is queued of a job begins, and what to do; `None`: it begins, or the agent does not say.
+pub(super) async fn held_back(client: &Client, job: &JobId) -> Option<String> {
+    let restore = client.get::<Restore>("restore", &[]).await;
+    if restore.is_ok_and(|state| state.restored.is_some()) {
+        let why = "the store was restored from an older copy, and nothing runs until you decide";
+        return Some(format!(
+            "{job} is queued, but {why}: `punctual-agent restore`"
+        ));
+    }
+    let view = of_job(client, job).await.ok()?;
+    view.paused
+        .then(|| format!("{job} is queued, but paused: `punctual-agent resume {job}`"))
+}
+
+/// Waits until these batches are over, shows their progress at a terminal, and prints what came of them. On standard error, it says
+/// once what holds them back.
 ///
 /// # Errors
 /// [`Failure::Shown`]: items failed, or were cancelled.
@@ -159,6 +176,7 @@ pub(super) async fn wait(client: &Client, ids: &[Uuid], as_json: bool) -> Result
     let style = ProgressStyle::with_template("{bar:20} {pos}/{len} items {wide_msg}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     let (mut over, mut done, mut known) = (Vec::new(), 0, 0);
+    let (mut looks, mut held) = (0_u32, None);
     for id in ids {
         let batch = loop {
             let batch = of_id(client, *id).await.map_err(|failure| match failure {
@@ -173,6 +191,13 @@ pub(super) async fn wait(client: &Client, ids: &[Uuid], as_json: bool) -> Result
             if batch.finished_at.is_some() {
                 break batch;
             }
+            if held.is_none() && looks.is_multiple_of(LOOKS_PER_QUESTION) {
+                held = held_back(client, &batch.job_id).await;
+                if let Some(why) = &held {
+                    bar.suspend(|| print_error(why));
+                }
+            }
+            looks += 1;
             tokio::time::sleep(WAIT_INTERVAL).await;
         };
         known += batch.progress.total;

@@ -2,14 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use punctual_application::{BackfillReport, BackfillRequest, TriggerRequest, TriggeredBatch};
-use punctual_domain::TenantId;
+use punctual_application::{
+    BackfillReport, BackfillRequest, TriggerRequest, TriggeredBatch, amount,
+};
+use punctual_domain::{JobId, TenantId};
 
-use super::{Failure, batches::wait, jobs::of_job};
+use super::{
+    Failure,
+    batches::{held_back, wait},
+    jobs::of_job,
+};
 use crate::{
     cli::{BackfillOptions, TriggerOptions},
     client::{Client, LONG_TIMEOUT, TIMEOUT},
-    output::{View, confirm, show},
+    output::{View, confirm, print_error, show},
     settings::Settings,
 };
 
@@ -20,7 +26,10 @@ pub(crate) async fn trigger(settings: &Settings, options: TriggerOptions) -> Res
     if all && !options.yes {
         let view = of_job(&client, &job).await?;
         let whom = match view.preferences() {
-            Some(follows) => format!("all {} tenants", follows.tenants),
+            Some(follows) => match follows.tenants {
+                1 => "its only tenant".to_owned(),
+                tenants => format!("all {}", amount(tenants as u64, "tenant")),
+            },
             None => "all its items".to_owned(),
         };
         confirm(format!("Run {job} now for {whom}?"))?;
@@ -36,14 +45,22 @@ pub(crate) async fn trigger(settings: &Settings, options: TriggerOptions) -> Res
         return wait(&client, &[queued.batch_id], options.json).await;
     }
     show(options.json, &queued, |queued| {
-        let (total, id) = (queued.total, queued.batch_id);
+        let (items, id) = (amount(queued.total as u64, "item"), queued.batch_id);
         View::default()
-            .prose(format!("{job} is queued for {total} items"))
+            .prose(format!("{job} is queued for {items}"))
             .line("Look next:")
             .line(format!("  punctual-agent batches {id} --watch"))
             .line(format!("  punctual-agent results --batch {id}"))
     });
+    say_if_held_back(&client, &job).await;
     Ok(())
+}
+
+/// Says on standard error what keeps that which was queued from beginning.
+async fn say_if_held_back(client: &Client, job: &JobId) {
+    if let Some(why) = held_back(client, job).await {
+        print_error(why);
+    }
 }
 
 /// These tenants, or all when none is named.
@@ -71,37 +88,54 @@ pub(crate) async fn backfill(settings: &Settings, options: BackfillOptions) -> R
         body.preview = false;
         let to_run = counted.count.to_run;
         if to_run > 0 {
-            let (from, to) = (options.from, options.to);
-            confirm(format!("Run {to_run} items of {job} from {from} to {to}?"))?;
+            let (items, from, to) = (amount(to_run as u64, "item"), options.from, options.to);
+            confirm(format!("Run {items} of {job} from {from} to {to}?"))?;
         }
     }
     let key = options.idempotency_key;
     let report: BackfillReport = client.post_once(&path, &body, key, LONG_TIMEOUT).await?;
+    let batches = &report.count.batch_ids;
     if options.wait {
-        return wait(&client, &report.count.batch_ids, options.json).await;
+        if !options.json {
+            counts(&report).print();
+            if batches.is_empty() {
+                return Ok(());
+            }
+        }
+        return wait(&client, batches, options.json).await;
     }
     show(options.json, &report, counted);
+    if !batches.is_empty() {
+        say_if_held_back(&client, &job).await;
+    }
     Ok(())
 }
 
 /// How many items a backfill runs, by date, and what to look at next.
 fn counted(report: &BackfillReport) -> View {
+    let view = counts(report);
+    if report.count.batch_ids.is_empty() {
+        return view;
+    }
+    let job = &report.job_id;
+    view.line("Look next:")
+        .line(format!("  punctual-agent batches --job {job} --watch"))
+}
+
+/// How many items a backfill runs, by date.
+fn counts(report: &BackfillReport) -> View {
     let (job, count) = (&report.job_id, &report.count);
-    let verb = if report.preview {
-        "would run"
-    } else {
-        "are queued"
+    let (due, left) = (amount(count.due as u64, "item"), count.to_run);
+    let have = match (left, report.preview) {
+        (0, _) => "have not run",
+        (1, true) => "has not run and would run",
+        (1, false) => "has not run and is queued",
+        (_, true) => "have not run and would run",
+        (_, false) => "have not run and are queued",
     };
-    let mut view = View::default().prose(format!(
-        "{job}: {} items fell due, {} have not run and {verb}",
-        count.due, count.to_run
-    ));
+    let mut view = View::default().prose(format!("{job}: {due} fell due, {left} {have}"));
     for (date, items) in &count.dates {
         view = view.line(format!("  {date}  {items}"));
     }
-    if count.batch_ids.is_empty() {
-        return view;
-    }
-    view.line("Look next:")
-        .line(format!("  punctual-agent batches --job {job} --watch"))
+    view
 }

@@ -6,9 +6,13 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::agent::{command, repository};
+use crate::{
+    agent::{command, repository},
+    common::daily,
+    project::Project,
+};
 
 fn output(command: &mut Command) -> (i32, String, String) {
     let Output {
@@ -218,11 +222,11 @@ fn preview_answers_many_line_by_line() {
     assert_eq!(answers.len(), 5);
     assert_eq!(
         answers[0]["occurrences"],
-        serde_json::json!(["2026-03-08T07:30:00Z", "2026-03-09T06:30:00Z"])
+        json!(["2026-03-08T07:30:00Z", "2026-03-09T06:30:00Z"])
     );
     assert_eq!(
         answers[1]["occurrences"],
-        serde_json::json!([
+        json!([
             "2026-02-28T09:00:00Z",
             "2026-03-31T09:00:00Z",
             "2026-04-30T09:00:00Z"
@@ -283,6 +287,51 @@ async fn preview_answers_for_a_tenant_of_the_config_database() {
         err.contains("stranger has no preference for instagram_posts"),
         "{err}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_computes_times_needs_no_secret_of_a_purpose() {
+    let purpose =
+        json!({"handler": "webhook", "url": "https://crm.example", "secret_env": "IS_NOT_SET"});
+    let project = Project::new(
+        purpose,
+        json!({"default_preferences": {"frequency": "daily"}}),
+    );
+    let tenants = [("ann".to_owned(), daily())];
+    let url = project
+        .serve(&project.preferences(tenants.into_iter()))
+        .await;
+    let run = |words: &[&str]| {
+        let mut command = project.command();
+        output(command.args(words).env("CONFIG_SERVICE_URL", &url))
+    };
+    let (code, out, _) = run(&["check"]);
+    assert_eq!(code, 2);
+    assert!(out.contains("IS_NOT_SET"), "{out}");
+    for words in [
+        &["simulate", "--users", "10", "--days", "1"][..],
+        &["simulate", "--days", "1"],
+        &["preview", "--tenant", "ann", "--feature", "posts"],
+    ] {
+        let (code, _, err) = run(words);
+        assert_eq!(code, 0, "{words:?}: {err}");
+    }
+}
+
+#[test]
+fn a_config_database_that_is_not_in_use_is_not_copied() {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = |name: &str| folder.path().join(name);
+    let mut backup = command(folder.path());
+    backup.arg("backup").arg("--to").arg(copy("a.db"));
+    backup.arg("--config-to").arg(copy("b.db"));
+    let (code, _, err) = output(backup.env("CONFIG_SERVICE_URL", "http://other.example"));
+    assert_eq!(code, 2);
+    assert!(
+        err.contains("run `punctual-config-service backup --to FILE`"),
+        "{err}"
+    );
+    assert!(!copy("a.db").exists() && !copy("b.db").exists());
 }
 
 #[test]

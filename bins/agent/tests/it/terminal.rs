@@ -219,6 +219,11 @@ async fn a_run_is_waited_for_and_its_outcome_is_the_exit_code() {
         (&batch["trigger"], &batch["progress"]["succeeded"]),
         (&json!("backfill"), &json!(1))
     );
+    let again = &backfill[..backfill.len() - 1];
+    assert_eq!(
+        stdout_of(&agent, again),
+        "posts: 1 item fell due, 0 have not run\n"
+    );
 
     // Without waiting, the answer is the commands to look with, and they work.
     let queued = stdout_of(&agent, &["trigger", "posts", "--tenant", "good"]);
@@ -230,6 +235,33 @@ async fn a_run_is_waited_for_and_its_outcome_is_the_exit_code() {
         .collect();
     assert_eq!(words[0], "results", "{queued}");
     stdout_of(&agent, &words);
+}
+
+#[tokio::test]
+async fn a_run_that_does_not_begin_because_the_job_is_paused_is_said_to() {
+    let (_project, command) = greetings();
+    let agent = ready(command).await;
+    stdout_of(&agent, &["pause", "posts"]);
+    let held = "posts is queued, but paused: `punctual-agent resume posts`\n";
+    let trigger = ["trigger", "posts", "--tenant", "good"];
+    let queued = ask(&agent, &trigger);
+    assert_eq!(
+        (queued.status.code(), text(&queued.stderr)),
+        (Some(0), held.to_owned())
+    );
+    let shown = text(&queued.stdout);
+    assert!(shown.starts_with("posts is queued for 1 item\n"), "{shown}");
+    let mut waits = asking(&agent, &[&trigger[..], &["--wait"]].concat());
+    waits.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut waits = waits.spawn().unwrap();
+    let mut said = String::new();
+    let mut stderr = BufReader::new(waits.stderr.take().unwrap());
+    stderr.read_line(&mut said).unwrap();
+    assert_eq!(said, held);
+    stdout_of(&agent, &["resume", "posts"]);
+    let over = waits.wait_with_output().unwrap();
+    assert!(over.status.success(), "{over:?}");
+    assert!(text(&over.stdout).contains("1 succeeded"), "{over:?}");
 }
 
 #[tokio::test]
@@ -318,7 +350,7 @@ async fn what_touches_many_or_cannot_be_undone_needs_a_yes() {
     asked.type_in("y\n");
     let (code, shown) = asked.end();
     assert_eq!(code, Some(0), "{shown}");
-    assert!(shown.contains("1 dead letters are discarded"), "{shown}");
+    assert!(shown.contains("1 dead letter is discarded"), "{shown}");
     assert_eq!(agent.all(open, "dead_letters").await, [] as [Value; 0]);
 }
 
