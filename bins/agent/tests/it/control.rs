@@ -159,7 +159,7 @@ async fn it_says_why_and_runs_pauses_and_goes_on_when_resumed() {
     let run = &manual["runs"][0];
     assert!(run["occurrence"].as_str().unwrap().starts_with("run-"));
     assert!(
-        run["result"]["text"].as_str().unwrap().contains("our shop"),
+        run["result"]["text"].as_str().unwrap().contains("Our shop"),
         "{run}"
     );
     let off = agent

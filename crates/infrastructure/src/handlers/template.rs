@@ -474,6 +474,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_sample_text_has_the_local_date_of_a_run_and_the_day_of_a_manual_one() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/templates");
+        let templates = Templates::in_folder(&folder);
+        let handler = TemplateHandler::new(&templates, "instagram_post.txt.j2").unwrap();
+        let overrides = json!({"brand": "Fern", "topic": "rain", "tone": "dry", "length": "short", "focus_areas": [],
+            "hashtags": [], "emoji": false, "call_to_action": "Come in."});
+        for (occurrence, date) in [
+            ("2026-03-02", "2026-03-02"),
+            ("2026-03-02#2", "2026-03-02"),
+            ("2026-03-01T22:00:00Z", "2026-03-01"),
+            ("run-6ba7b811-9dad-11d1-80b4-00c04fd430c8", "2026-03-01"),
+        ] {
+            let run = Item {
+                occurrence: occurrence.parse().unwrap(),
+                scheduled_at: "2026-03-01T22:00:00Z".parse().unwrap(),
+                ..item(overrides.clone())
+            };
+            let text = handler.render(&run).await.unwrap();
+            let expected = format!("It is {date}. Fern has something to say.");
+            assert!(text.starts_with(&expected), "{occurrence}: {text}");
+        }
+    }
+
+    #[tokio::test]
     async fn the_last_successful_run_is_seen_where_there_is_one() {
         let folder = tempfile::tempdir().unwrap();
         let template = "{% if previous %}since {{ previous.occurrence }}, {{ previous.finished_at }}{% else %}the first\
