@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use punctual_domain::{BatchStatus, JobId};
+use punctual_domain::{BatchStatus, JobId, Trigger};
 use punctual_operations::model::{Batch, Batches, CancelledBatch, Restore};
 use uuid::Uuid;
 
@@ -88,10 +88,20 @@ pub(super) fn table(batches: &[Batch]) -> Table {
             cell(&batch.job_id).below(batch.batch_id),
             status(batch),
             items(batch),
-            cell(minute(batch.scheduled_at)),
+            due(batch),
         ]);
     }
     table
+}
+
+/// When a batch falls due, and why it is there where that is not its schedule.
+fn due(batch: &Batch) -> Cell {
+    let due = cell(minute(batch.scheduled_at));
+    match batch.trigger {
+        Trigger::Schedule | Trigger::LateChange | Trigger::ClockStep => due,
+        Trigger::Prepare => due.below("prepared ahead"),
+        asked @ (Trigger::Manual | Trigger::Backfill | Trigger::Replay) => due.below(asked),
+    }
 }
 
 fn status(batch: &Batch) -> Cell {

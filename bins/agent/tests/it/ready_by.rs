@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     agent::{Agent, at_time},
     common::{serve, until_beside},
+    control::stdout_of,
     project::Project,
 };
 
@@ -64,6 +65,8 @@ async fn a_run_delivers_what_was_prepared_before_a_crash_and_an_edit_prepares_ag
         batches.iter().any(is_over)
     };
     agent.until("/api/v1/batches", prepared).await;
+    let listed = stdout_of(&agent, &["batches"]);
+    assert!(listed.contains("prepared ahead"), "{listed}");
     for tenant in tenants {
         let runs = agent.get(&format!("/api/v1/tenants/{tenant}/runs")).await;
         assert_eq!(runs["runs"], json!([]), "nothing has run for {tenant}");
