@@ -8,7 +8,7 @@ use std::{
 };
 
 use punctual_application::{
-    ActiveFailures, Handlers, Jobs, Operation, Operator,
+    ActiveFailures, Handlers, Jobs, Operation, Operator, amount,
     ports::{Clock, SystemClock},
 };
 use punctual_domain::{Location, Work};
@@ -73,18 +73,19 @@ impl Reload {
                 self.failures.succeeded(&Operation::ReloadJobs);
                 info!(
                     jobs,
-                    "Reloaded {file} and its purposes, {jobs} jobs in effect"
+                    "Reloaded {file} and its purposes, {} in effect",
+                    amount(jobs as u64, "job")
                 );
             }
             Err(errors) => {
-                let count = errors.0.len();
-                error!(%errors, "Failed to reload the job files, the previous jobs stay in effect; {count} mistakes:\n{errors}");
+                let mistakes = amount(errors.0.len() as u64, "mistake");
+                error!(%errors, "Failed to reload the job files, the previous jobs stay in effect; {mistakes}:\n{errors}");
                 let first = errors
                     .0
                     .first()
                     .map_or_else(String::new, ToString::to_string);
                 let trouble = format!(
-                    "the changed job files have {count} mistakes and are not in effect. \
+                    "the changed job files have {mistakes} and are not in effect. \
                      The first: {first}"
                 );
                 self.failures

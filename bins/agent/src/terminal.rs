@@ -11,7 +11,7 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use punctual_application::{
-    Operator, SchedulerStatus,
+    Operator, SchedulerStatus, amount,
     ports::{BatchFilter, Page, ResultFilter},
 };
 use punctual_domain::{Batch, BatchStatus, ItemStatus};
@@ -377,12 +377,16 @@ fn slots(status: &SchedulerStatus) -> View {
         let (largest, slot_count) = job.mirror.largest_slots(MAX_SLOTS);
         view = view.line("").toned(
             Tone::Heading,
-            format!("{job_id}: {} tenants in {slot_count} slots", job.tenants),
+            format!(
+                "{job_id}: {} in {}",
+                amount(job.tenants as u64, "tenant"),
+                amount(slot_count as u64, "slot")
+            ),
         );
         if job.quarantined > 0 {
             let text = format!(
-                "{} preferences cannot be used; `punctual-agent quarantine` lists them",
-                job.quarantined
+                "{} cannot be used; see `punctual-agent quarantine`",
+                amount(job.quarantined as u64, "preference")
             );
             view = view.item("!", Tone::Warning, &text);
         }
@@ -396,8 +400,8 @@ fn slots(status: &SchedulerStatus) -> View {
         }
         view = view.table(&table);
         if slot_count > largest.len() {
-            let more = slot_count - largest.len();
-            view = view.line(format!("… and {more} more slots"));
+            let more = amount((slot_count - largest.len()) as u64, "more slot");
+            view = view.line(format!("… and {more}"));
         }
     }
     view

@@ -7,7 +7,7 @@ use anyhow::Context;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use punctual::{Access, Metrics, Operations, Operator};
 use punctual_application::{
-    Operation,
+    Operation, amount,
     ports::{Clock, SystemClock},
 };
 use punctual_config_database::{
@@ -267,8 +267,8 @@ async fn embedded_config_database(
             .await
             .map_err(Failure::bad_input)?;
         print_line(format!(
-            "Imported {} tenants from {}",
-            report.imported,
+            "Imported {} from {}",
+            amount(report.imported as u64, "tenant"),
             file.display()
         ));
         if report.rejected > 0 {
@@ -281,8 +281,8 @@ async fn embedded_config_database(
                 ));
             }
             return Err(Failure::bad_input(format!(
-                "{} lines were not stored",
-                report.rejected
+                "not stored: {}",
+                amount(report.rejected as u64, "line")
             )));
         }
     }

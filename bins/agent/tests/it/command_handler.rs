@@ -157,7 +157,13 @@ async fn a_preview_shows_what_a_program_would_get_and_runs_it_only_when_asked() 
     assert!(line.starts_with(program.to_str().unwrap()), "{line}");
     let text = stdout_of(&agent, &words);
     assert!(
-        text.contains("would be sent now") && text.contains("\"tone\": \"dry\""),
+        [
+            "would be sent now",
+            "Input of the program",
+            "\"tone\": \"dry\""
+        ]
+        .iter()
+        .all(|part| text.contains(part)),
         "{text}"
     );
     assert_eq!(lines(&project, "runs"), [] as [&str; 0]);

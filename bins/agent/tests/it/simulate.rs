@@ -133,6 +133,21 @@ fn simulate_shows_when_users_fall_due_and_what_spreading_does() {
         "{report:#}"
     );
 
+    let preference = json!({"enabled": true, "frequency": "daily"});
+    let one = project.preferences([("ann".to_owned(), preference)].into_iter());
+    let mut command = project.command();
+    command.args(["simulate", "--days", "1", "--from", from, "--file"]);
+    let output = command.arg(one).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    for part in [
+        "posts: 1 user from ",
+        "1 day from 2026-03-28 00:00 UTC: 1 run\n",
+        "Busiest minute: 1 user at ",
+        "with runs prepared 12 hours ahead, the busiest minute still calls for ",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+
     let made_up = |seed: &str| {
         agent(&[
             "simulate", "--users", "20000", "--days", "2", "--from", from, "--seed", seed,

@@ -55,6 +55,7 @@ use crate::{
         batch_processor::{BatchProcessor, ChunkReport, Claimed, ItemEnd, ProcessError},
         jobs::Jobs,
         log_limit::{LogLimit, LogLine},
+        operator::amount,
         permits::Permits,
         waiting::{accepted, resumed},
     },
@@ -640,8 +641,9 @@ impl EnhancedBatchProcessor {
         let line = self.logged_failures.next(&subject);
         if line.is_written() {
             let (item_id, attempts) = (&result.item_id, result.attempts);
+            let tries = amount(attempts.into(), "attempt");
             warn!(tenant_id = %item_id, %job_id, attempts, error,
-                "Item of {item_id} in {job_id} failed for good after {attempts} attempts: {error}");
+                "Item of {item_id} in {job_id} failed for good after {tries}: {error}");
         }
         if line == LogLine::WriteLast {
             warn!(%job_id, "Leaving out more failed items of {subject} for a minute: its dead letters have them all");

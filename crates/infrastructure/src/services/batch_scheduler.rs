@@ -9,7 +9,7 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_application::{
-    ActiveFailures, Jobs, Operation, chunk_size_of, item_ids,
+    ActiveFailures, Jobs, Operation, amount, chunk_size_of, item_ids,
     ports::{Clock, Enqueued, ItemSource, ItemSourceError, StoreError, WorkQueue},
 };
 use punctual_domain::{
@@ -280,8 +280,9 @@ impl BatchScheduler {
                 self.lateness
                     .record(&batch.job_id, "queued", batch.scheduled_at, now);
             }
+            let queued = amount(items as u64, "item");
             info!(batch_id = %batch.batch_id, job_id = %batch.job_id, slot, items, scheduled_at = %batch.scheduled_at,
-                "Queued batch {} of {}: {items} items of {slot}", batch.batch_id, batch.job_id);
+                "Queued batch {} of {}: {queued} of {slot}", batch.batch_id, batch.job_id);
         }
         Ok(enqueued)
     }

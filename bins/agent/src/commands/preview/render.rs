@@ -32,9 +32,12 @@ pub(super) async fn render(
 }
 
 /// What a preview says of one purpose.
-fn says(status: PreviewStatus, reason: Option<&String>) -> String {
+fn says(status: PreviewStatus, reason: Option<&String>, is_program: bool) -> String {
     let says = match status {
         PreviewStatus::Rendered => "this would be sent now; nothing was sent",
+        PreviewStatus::Called if is_program => {
+            "the program ran for a dry run; its result was not stored"
+        }
         PreviewStatus::Called => "the endpoint was called for a dry run; its answer was not stored",
         PreviewStatus::NothingToDo => "there would be nothing to do",
         PreviewStatus::Failed => "the run would fail",
@@ -46,9 +49,15 @@ fn says(status: PreviewStatus, reason: Option<&String>) -> String {
     format!("{says}{reason}")
 }
 
+/// Whether a handler, as it is described, runs a program: it gets an input, where others send a request.
+fn runs_program(handler: Option<&String>) -> bool {
+    handler.is_some_and(|handler| handler.starts_with("command "))
+}
+
 fn view(preview: &Preview) -> View {
     let (tenant, job) = (&preview.tenant_id, &preview.job_id);
-    let first = says(preview.status, preview.reason.as_ref());
+    let is_program = runs_program(preview.handler.as_ref());
+    let first = says(preview.status, preview.reason.as_ref(), is_program);
     let mut view = View::default().prose(format!("{tenant} in {job}: {first}"));
     if let Some(note) = preview.note() {
         view = view.prose(note);
@@ -56,13 +65,16 @@ fn view(preview: &Preview) -> View {
     if preview.truncated {
         view = view.prose("Long texts are cut.");
     }
-    view = with_content(view, preview.content.as_ref(), preview.answer.as_ref());
+    let (content, answer) = (preview.content.as_ref(), preview.answer.as_ref());
+    view = with_content(view, content, answer, is_program);
     if let Some(then) = &preview.then {
-        let second = says(then.status, then.reason.as_ref());
+        let is_program = runs_program(then.handler.as_ref());
+        let second = says(then.status, then.reason.as_ref(), is_program);
         view = view
             .heading(format!("Then {}", then.purpose_id))
             .prose(second);
-        view = with_content(view, then.content.as_ref(), then.answer.as_ref());
+        let (content, answer) = (then.content.as_ref(), then.answer.as_ref());
+        view = with_content(view, content, answer, is_program);
     }
     let previous = preview.previous.map(|previous| previous.occurrence);
     for (name, text) in [
@@ -84,7 +96,17 @@ fn view(preview: &Preview) -> View {
 }
 
 /// What a purpose would send, and what its dry run came to.
-fn with_content(mut view: View, content: Option<&PreviewContent>, answer: Option<&Value>) -> View {
+fn with_content(
+    mut view: View,
+    content: Option<&PreviewContent>,
+    answer: Option<&Value>,
+    is_program: bool,
+) -> View {
+    let body = if is_program {
+        "Input of the program"
+    } else {
+        "Body of the request"
+    };
     let content = content.cloned().unwrap_or_default();
     for (name, value) in [("to", content.to), ("subject", content.subject)] {
         if let Some(value) = value {
@@ -94,7 +116,7 @@ fn with_content(mut view: View, content: Option<&PreviewContent>, answer: Option
     for (name, text) in [
         ("Text", content.text),
         ("HTML", content.html),
-        ("Body of the request", content.body.as_ref().map(pretty)),
+        (body, content.body.as_ref().map(pretty)),
         ("Result of the dry run", answer.map(pretty)),
     ] {
         if let Some(text) = text {

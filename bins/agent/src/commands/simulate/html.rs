@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use punctual_application::amount;
 
-use super::report::{Report, count};
+use super::report::{Report, count, counted};
 
 const STYLE: &str = "
 :root { color-scheme: light dark; --ink: #1b2330; --back: #f6f8fa; --box: #fff; --line: #d8dee4; --bar: #1f5fc0; }
@@ -44,28 +44,28 @@ pub(super) fn page(report: &Report) -> String {
     format!(
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
          <title>{title}</title><style>{STYLE}</style><main><h1>{title}</h1>\
-         <p>{} users from {}; {} runs in {} from {}.</p>{not_applied}\
+         <p>{} from {}; {} in {} from {}.</p>{not_applied}\
          <section><h2>Users due by hour (UTC)</h2>{}</section>\
          <section tabindex=0 aria-labelledby=busiest><h2 id=busiest>Busiest hours</h2>{}</section>\
-         <section><h2>Busiest minute</h2><p>{} users at {}.</p>\
+         <section><h2>Busiest minute</h2><p>{} at {}.</p>\
          <table><tr><th scope=col>spread_minutes</th><th scope=col>users in the busiest minute</th></tr>{spreads}</table>\
          </section>\
-         <section><h2>The queue</h2><p>With {} concurrent items of {} ms each, {:.0} % of the capacity is used. The queue is longest at {}: {} users, the last of whom waits {:.0} minutes.</p></section></main></html>\n",
-        count(report.users as u64),
+         <section><h2>The queue</h2><p>With {} of {} ms each, {:.0} % of the capacity is used. The queue is longest at {}: {}, the last of whom waits {}.</p></section></main></html>\n",
+        counted(report.users as u64, "user"),
         escaped(&report.source),
-        count(report.load.total()),
+        counted(report.load.total(), "run"),
         amount(report.load.minutes.len() as u64 / 1440, "day"),
         report.load.from.format("%Y-%m-%d %H:%M UTC"),
         bars(&report.load.hours()),
         heat(report),
-        count(peak),
+        counted(peak, "user"),
         peak_at.format("%Y-%m-%d %H:%M UTC"),
-        queue.concurrency,
+        amount(queue.concurrency.into(), "concurrent item"),
         queue.item_ms,
         queue.used * 100.0,
         queue.longest_at.format("%Y-%m-%d %H:%M UTC"),
-        count(queue.longest),
-        queue.wait_seconds / 60.0,
+        counted(queue.longest, "user"),
+        counted((queue.wait_seconds / 60.0).round() as u64, "minute"),
     )
 }
 

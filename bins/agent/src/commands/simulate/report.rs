@@ -3,7 +3,7 @@
 use std::fmt;
 
 use chrono::{DateTime, TimeDelta, Timelike, Utc};
-use punctual_application::amount;
+use punctual_application::{amount, noun};
 use punctual_domain::JobId;
 use serde_json::{Value, json};
 
@@ -75,16 +75,16 @@ impl fmt::Display for Report {
         let days = amount(self.load.minutes.len() as u64 / 1440, "day");
         writeln!(
             f,
-            "{}: {} users from {}",
+            "{}: {} from {}",
             self.job_id,
-            count(self.users as u64),
+            counted(self.users as u64, "user"),
             self.source
         )?;
         if self.quarantined > 0 {
             writeln!(
                 f,
-                "{} preferences cannot be used",
-                count(self.quarantined as u64)
+                "{} cannot be used",
+                counted(self.quarantined as u64, "preference")
             )?;
         }
         if let Some(words) = self.not_applied.in_words() {
@@ -92,9 +92,9 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "{days} from {}: {} runs\n",
+            "{days} from {}: {}\n",
             minute(self.load.from),
-            count(self.load.total())
+            counted(self.load.total(), "run")
         )?;
         let (day, hours) = self.fullest_day();
         writeln!(
@@ -110,8 +110,8 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "\nBusiest minute: {} users at {}",
-            count(peak),
+            "\nBusiest minute: {} at {}",
+            counted(peak, "user"),
             minute(peak_at)
         )?;
         writeln!(
@@ -130,17 +130,17 @@ impl fmt::Display for Report {
         let queue = &self.queue;
         writeln!(
             f,
-            "\nWith {} concurrent items of {} ms each, {:.0} % of the capacity is used",
-            queue.concurrency,
+            "\nWith {} of {} ms each, {:.0} % of the capacity is used",
+            amount(queue.concurrency.into(), "concurrent item"),
             queue.item_ms,
             queue.used * 100.0
         )?;
         if queue.longest > 0 {
             writeln!(
                 f,
-                "  the queue is longest at {}, {} users; the last of them waits {}",
+                "  the queue is longest at {}, {}; the last of them waits {}",
                 minute(queue.longest_at),
-                count(queue.longest),
+                counted(queue.longest, "user"),
                 humantime::format_duration(std::time::Duration::from_secs(
                     queue.wait_seconds as u64
                 ))
@@ -151,9 +151,9 @@ impl fmt::Display for Report {
         if let Some((ahead, users)) = self.ahead {
             writeln!(
                 f,
-                "  prepared {} ahead: at most {} users of a minute are called for when they are due, {} without",
-                humantime::format_duration(ahead.to_std().unwrap_or_default()),
-                count(users),
+                "  with runs prepared {} ahead, the busiest minute still calls for {}; without, for {}",
+                whole(ahead),
+                counted(users, "user"),
                 count(peak)
             )?;
         }
@@ -162,6 +162,22 @@ impl fmt::Display for Report {
         }
         Ok(())
     }
+}
+
+/// A length of time in its largest unit that measures it in whole numbers, such as `7 days` or `36 hours`.
+fn whole(length: TimeDelta) -> String {
+    let seconds = length.num_seconds().unsigned_abs();
+    let units = [(86_400, "day"), (3_600, "hour"), (60, "minute")];
+    let unit = units
+        .into_iter()
+        .find(|(unit, _)| seconds.is_multiple_of(*unit));
+    let (unit, name) = unit.unwrap_or((1, "second"));
+    amount(seconds / unit, name)
+}
+
+/// So many things, such as `20,000 users`.
+pub(super) fn counted(number: u64, one: &str) -> String {
+    format!("{} {}", count(number), noun(number, one))
 }
 
 /// A number with its thousands apart.

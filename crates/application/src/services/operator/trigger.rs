@@ -159,7 +159,8 @@ impl Operator {
         let batch = self.batch_of(job_id, request, run, now).await?;
         let triggered = TriggeredBatch::of(&batch);
         let (batch_id, total) = (batch.batch_id, batch.total());
-        let detail = format!("batch {batch_id} of {}", amount(total as u64, "item"));
+        let items = amount(total as u64, "item");
+        let detail = format!("batch {batch_id} of {items}");
         self.record(actor, "trigger", job_id.as_str(), &detail)
             .await?;
         let firing = Firing {
@@ -167,7 +168,7 @@ impl Operator {
             positions: vec![],
         };
         self.noted(self.queue.enqueue(firing, self.clock.now()).await)?;
-        info!(%batch_id, %job_id, total, "Operator queued batch {batch_id} of {job_id}: {total} items");
+        info!(%batch_id, %job_id, total, "Operator queued batch {batch_id} of {job_id}: {items}");
         Ok(triggered)
     }
 

@@ -1,7 +1,7 @@
 //! A preference-based job with the mirror of its tenants: takes what the feed brings, and says what is due.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use punctual_application::{JobStatus, MirrorHandle};
+use punctual_application::{JobStatus, MirrorHandle, amount};
 use punctual_domain::{
     ChangeKind, DueGroup, FeatureType, ItemId, JobConfig, Mirror, NewBatch, Placement, Reading,
     Sharding, TenantId, Work, Zone, plan_mirror,
@@ -212,7 +212,9 @@ impl JobMirror {
                 }
                 self.snapshot_at = Some(*read_at);
                 if first {
-                    info!(%job_id, tenants, groups, "Job {job_id} serves {tenants} tenants in {groups} groups");
+                    let served = amount(tenants as u64, "tenant");
+                    let divided = amount(groups as u64, "group");
+                    info!(%job_id, tenants, groups, "Job {job_id} serves {served} in {divided}");
                 } else if difference.changed + difference.removed > 0 {
                     self.prepared.forget();
                     let (changed, removed) = (difference.changed, difference.removed);
