@@ -42,8 +42,29 @@ macro_rules! waits {
     };
 }
 
+/// The chunks of cancelled batches of a job that can be claimed, at most so many, in no order: they are skipped. The batches come
+/// first, as a paused job may have any number of other chunks.
+macro_rules! cancelled_chunks {
+    ($job:literal, $limit:literal) => {
+        concat!(
+            "SELECT c.chunk FROM @batches b CROSS JOIN @chunks c
+             WHERE b.job_id = ",
+            $job,
+            " AND b.status = 'cancelled' AND b.finished_at IS NULL
+               AND c.batch_id = b.batch_id AND ",
+            waits!(),
+            " LIMIT ",
+            $limit
+        )
+    };
+}
+
+/// What stands beside a job that is paused and has chunks of cancelled batches that can be claimed. Beside one that is not paused
+/// stands -1.
+const TO_SKIP: i64 = -2;
+
 macro_rules! waiting_jobs {
-    ($columns:literal) => {
+    () => {
         concat!(
             "WITH RECURSIVE queued(job_id) AS (
                  SELECT (SELECT c.job_id FROM @chunks c WHERE c.done = 0 AND c.token IS NULL AND c.job_id > ''
@@ -52,10 +73,13 @@ macro_rules! waiting_jobs {
                  SELECT (SELECT c.job_id FROM @chunks c WHERE c.done = 0 AND c.token IS NULL AND c.job_id > queued.job_id
                          ORDER BY c.job_id LIMIT 1)
                  FROM queued WHERE queued.job_id IS NOT NULL)
-             SELECT ", $columns, " FROM queued WHERE job_id IS NOT NULL
+             SELECT job_id, CAST(-1 AS BIGINT) FROM queued WHERE job_id IS NOT NULL
                AND NOT EXISTS (SELECT 1 FROM @fence f WHERE f.held_to IS NOT NULL)
                AND NOT EXISTS (SELECT 1 FROM @paused_jobs p WHERE p.job_id = queued.job_id)
-               AND EXISTS (SELECT 1 FROM @chunks c WHERE c.job_id = queued.job_id AND ", waits!(), ")"
+               AND EXISTS (SELECT 1 FROM @chunks c WHERE c.job_id = queued.job_id AND ", waits!(), ")
+             UNION ALL SELECT j.job_id, CAST(-2 AS BIGINT) FROM @paused_jobs j
+             WHERE NOT EXISTS (SELECT 1 FROM @fence f WHERE f.held_to IS NOT NULL)
+               AND (", cancelled_chunks!("j.job_id", "1"), ") IS NOT NULL"
         )
     };
 }
@@ -64,13 +88,13 @@ macro_rules! waiting_jobs {
 /// jobs.
 const MAX_JOBS: usize = 32;
 
-/// The jobs that are not paused and have chunks that can be claimed; none while the store is held. One step through the index for each job that has any,
-/// however many it has.
-const WAITING_JOBS: &str = waiting_jobs!("job_id");
+/// The jobs of which chunks can be claimed, those that are paused as [`TO_SKIP`]; none while the store is held. One step through the
+/// index for each job that has any, however many it has. While no job is paused, no cancelled batch is looked for.
+pub(crate) const WAITING_JOBS: &str = waiting_jobs!();
 
-/// The same with -1, and the processes that hold claims with their last heartbeats; 1: it never sent one.
+/// The same, and the processes that hold claims with their last heartbeats; 1: it never sent one.
 const SURVEY: &str = concat!(
-    waiting_jobs!("job_id, CAST(-1 AS BIGINT)"),
+    waiting_jobs!(),
     " UNION ALL SELECT c.process, coalesce(p.last_seen, 1)
       FROM (SELECT DISTINCT process FROM @chunks WHERE token IS NOT NULL AND process IS NOT NULL) c
       LEFT JOIN @processes p ON p.process = c.process"
@@ -81,12 +105,19 @@ const SURVEY: &str = concat!(
 const LOCK_JOBS: &str = "SELECT job.value FROM @texts($1, job) WHERE @try_lock(job.value) LIMIT $2";
 
 /// The next chunks of each of these jobs, at most `$4`: a list of their numbers.
-const NEXT_CHUNKS: &str = concat!(
+pub(crate) const NEXT_CHUNKS: &str = concat!(
     "SELECT (SELECT @json_list(next.chunk)
              FROM (SELECT c.chunk FROM @chunks c WHERE c.job_id = job.value AND ",
     waits!(),
     "              ORDER BY c.place, c.chunk LIMIT $4) next)
      FROM @texts($3, job)"
+);
+
+/// The same of paused jobs: only chunks of cancelled batches.
+pub(crate) const NEXT_CANCELLED: &str = concat!(
+    "SELECT (SELECT @json_list(next.chunk) FROM (",
+    cancelled_chunks!("job.value", "$4"),
+    ") next) FROM @texts($3, job)"
 );
 
 /// Chunks by their jobs, numbers of items, and ids, the first chunks of all batches before the second ones.
@@ -245,7 +276,10 @@ impl Store {
     ) -> Result<(Vec<ClaimedChunk>, bool), StoreError> {
         let mut transaction = self.database.begin().await?;
         let due = values![now, longest_rest(now)];
-        let waiting: Vec<String> = transaction.fetch(WAITING_JOBS, due).await?;
+        let waiting: Vec<(String, i64)> = transaction.fetch(WAITING_JOBS, due).await?;
+        let paused = waiting.iter().filter(|(_, state)| *state == TO_SKIP);
+        let paused: HashSet<String> = paused.map(|(job_id, _)| job_id.clone()).collect();
+        let waiting = waiting.into_iter().map(|(job_id, _)| job_id).collect();
         let mut wanted = limits.in_order(jobs(waiting));
         wanted.retain(|job_id| limits.room(job_id) > 0);
         if wanted.is_empty() {
@@ -260,7 +294,7 @@ impl Store {
             .collect();
         let locked = own.len() < wanted.len().min(MAX_JOBS);
         wanted.retain(|job_id| own.contains(job_id.as_str()));
-        let rows = next_chunks(&mut transaction, &wanted, limits, now).await?;
+        let rows = next_chunks(&mut transaction, &wanted, &paused, limits, now).await?;
         let mut chunks: Vec<(Chunk, Uuid)> = Vec::with_capacity(rows.len());
         for row in rows {
             match read(&row) {
@@ -298,21 +332,30 @@ struct WaitingRow {
     message: String,
 }
 
-/// The next chunks of these jobs, job after job, as many as the limits have room for.
+/// The next chunks of these jobs, job after job, as many as the limits have room for; of those that are paused, only chunks of
+/// cancelled batches.
 async fn next_chunks(
     connection: &mut Connection<'_>,
     wanted: &[JobId],
+    paused: &HashSet<String>,
     limits: &ClaimLimits,
     now: DateTime<Utc>,
 ) -> Result<Vec<WaitingRow>, StoreError> {
     let mut limits = limits.clone();
     let most = wanted.iter().map(|job_id| limits.room(job_id)).max();
-    let next = values![now, longest_rest(now), names(wanted), most.unwrap_or(0)];
-    let next: Vec<String> = connection.fetch(NEXT_CHUNKS, next).await?;
+    let is_paused = |job_id: &JobId| paused.contains(job_id.as_str());
+    let (to_skip, ready): (Vec<JobId>, Vec<JobId>) = wanted.iter().cloned().partition(is_paused);
     let mut numbers: Vec<i64> = Vec::new();
-    for of_job in next {
-        let of_job: Vec<i64> = serde_json::from_str(&of_job).map_err(failed)?;
-        numbers.extend(of_job);
+    for (sql, of_jobs) in [(NEXT_CHUNKS, ready), (NEXT_CANCELLED, to_skip)] {
+        if of_jobs.is_empty() {
+            continue;
+        }
+        let next = values![now, longest_rest(now), names(&of_jobs), most.unwrap_or(0)];
+        let next: Vec<String> = connection.fetch(sql, next).await?;
+        for of_job in next {
+            let of_job: Vec<i64> = serde_json::from_str(&of_job).map_err(failed)?;
+            numbers.extend(of_job);
+        }
     }
     let found = connection.fetch(CHUNKS, values![numbers.as_slice()]);
     let found: Vec<(i64, String, i64, String)> = found.await?;

@@ -68,6 +68,7 @@ const SQLITE: &[File] = files! { "sqlite":
     "0026_compatibility"
     "0027_done_erasures"
     "0028_job_retention"
+    "0029_cancelled_batches"
 };
 
 #[cfg(feature = "postgres")]
@@ -98,6 +99,7 @@ const POSTGRES: &[File] = files! { "postgres":
     "0024_compatibility"
     "0025_done_erasures"
     "0026_job_retention"
+    "0027_cancelled_batches"
 };
 
 /// The migration of a file. Marks do not count in its checksum.

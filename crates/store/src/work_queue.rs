@@ -287,14 +287,16 @@ impl Store {
         let mut transaction = self.database.begin().await?;
         let parked: Vec<String> = transaction.fetch(LOCK_PARKED, values![batch_id]).await?;
         let cancelled = transaction.execute(CANCEL, values![batch_id]).await? > 0;
-        let queued = cancelled && !parked.is_empty();
-        if queued {
-            let parked = values![Value::Texts(parked)];
-            transaction.execute(QUEUE_PARKED, parked).await?;
+        if cancelled {
+            if !parked.is_empty() {
+                let parked = values![Value::Texts(parked)];
+                transaction.execute(QUEUE_PARKED, parked).await?;
+            }
+            // Chunks of a paused job, too, can be claimed from now on.
             transaction.announce(Announcement::Chunks).await?;
         }
         transaction.commit().await?;
-        self.note_ends(queued);
+        self.note_ends(cancelled);
         Ok(cancelled)
     }
 

@@ -20,7 +20,8 @@ use super::{Claim, StoreError};
 #[async_trait]
 pub trait ChunkQueue: Send + Sync {
     /// Claims chunks that wait and begins their batches, in one transaction: of each job that is not paused as many as
-    /// `limits` have room for, the first chunks of all its batches before the second ones.
+    /// `limits` have room for, the first chunks of all its batches before the second ones. Of a job that is paused it claims only
+    /// chunks of [cancelled](Claim::cancelled) batches, which are to be skipped.
     /// A chunk that cannot be read is ended with its items failed, so that its batch ends.
     async fn claim_next(
         &self,
@@ -233,7 +234,7 @@ pub struct ClaimedChunk {
 /// What waits, and who works.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Survey {
-    /// The jobs that are not paused and have unclaimed chunks that do not rest.
+    /// The jobs that have unclaimed chunks that do not rest; of a job that is paused, only those of cancelled batches count.
     pub waiting: Vec<JobId>,
     /// The last heartbeats of processes that hold claims.
     pub working: Vec<Heartbeat>,

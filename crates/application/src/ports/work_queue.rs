@@ -44,8 +44,8 @@ pub trait WorkQueue: Send + Sync {
     async fn paused(&self) -> Result<BTreeMap<JobId, Pause>, StoreError>;
 
     /// Pauses a job, or with `None` lets it go on: nothing of a paused job falls due, and nothing of it that is queued
-    /// runs. The pause of an operator takes the place of an earlier one and begins now; a job that pauses itself leaves the
-    /// pause of an operator as it is.
+    /// runs. What is [cancelled](Self::cancel) is skipped all the same. The pause of an operator takes the place of an earlier one
+    /// and begins now; a job that pauses itself leaves the pause of an operator as it is.
     async fn set_paused(
         &self,
         job_id: &JobId,
@@ -53,7 +53,8 @@ pub trait WorkQueue: Send + Sync {
         now: DateTime<Utc>,
     ) -> Result<(), StoreError>;
 
-    /// Cancels a batch that is not completed. `false`: there is none, or it is over.
+    /// Cancels a batch that is not completed: the items that have not begun are given to claims to be skipped, also while its job
+    /// is paused. `false`: there is none, or it is over.
     async fn cancel(&self, batch_id: Uuid) -> Result<bool, StoreError>;
 
     /// Settles open dead letters, those of `ids` that are: discards them, or queues `batches` that run them again.

@@ -172,8 +172,8 @@ impl FakeStore {
             .collect()
     }
 
-    /// Has `processor`, which must work on this store, process the chunks of jobs that are not paused, until none is
-    /// left or all that are left wait for something. Returns how their items ended.
+    /// Has `processor`, which must work on this store, process the chunks that a worker could claim, until none is left
+    /// or all that are left wait for something. Returns how their items ended.
     ///
     /// # Errors
     /// The first error of a chunk, other than that its items have to wait.
@@ -184,7 +184,7 @@ impl FakeStore {
         let mut report = ChunkReport::default();
         loop {
             let mut chunks = self.pending();
-            chunks.retain(|chunk| !self.tables().paused.contains_key(&chunk.job_id));
+            chunks.retain(|chunk| !self.tables().is_held_back(chunk));
             let before = chunks.len();
             for chunk in chunks {
                 match processor.process(&chunk).await {
@@ -193,7 +193,7 @@ impl FakeStore {
                 }
             }
             let mut left = self.pending();
-            left.retain(|chunk| !self.tables().paused.contains_key(&chunk.job_id));
+            left.retain(|chunk| !self.tables().is_held_back(chunk));
             if left.is_empty() || left.len() == before {
                 return Ok(report);
             }

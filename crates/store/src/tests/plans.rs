@@ -212,6 +212,28 @@ async fn items_are_looked_up_one_by_one_however_many_results_a_run_has() {
 }
 
 #[tokio::test]
+async fn chunks_to_claim_are_found_by_an_index_however_many_wait_or_belong_to_paused_jobs() {
+    use crate::chunk_queue::{NEXT_CANCELLED, NEXT_CHUNKS, WAITING_JOBS};
+    let (_folder, store) = in_file().await;
+    let waiting = "chunks_waiting (job_id=?)";
+    let cancelled = "batches_cancelled (job_id=?)";
+    let of_batch = "chunks_of_batch (batch_id=? AND done=?)";
+    for (sql, by_index) in [
+        (NEXT_CHUNKS, vec![waiting]),
+        (NEXT_CANCELLED, vec![cancelled, of_batch]),
+        (WAITING_JOBS, vec![waiting, cancelled, of_batch]),
+    ] {
+        let steps = plan(&store, sql).await;
+        for terms in by_index {
+            let found = steps.iter().any(|step| step.ends_with(terms));
+            assert!(found, "{terms}\n{sql}\n{steps:#?}");
+        }
+        let scans = |step: &String| step == "SCAN c" || step == "SCAN b";
+        assert!(!steps.iter().any(scans), "{sql}\n{steps:#?}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_removed_is_found_by_an_index_however_much_stays() {
     use crate::retention::{
         NEXT_RUN,

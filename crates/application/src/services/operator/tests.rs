@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod acknowledgements;
+mod cancelled;
 mod fixed_jobs;
 mod overdue;
 mod past_runs;

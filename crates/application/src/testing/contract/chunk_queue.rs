@@ -2,14 +2,15 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{
-    Chunk, Firing, ItemId, ItemStatus, JobId, NewBatch, Occurrence, Priority, Trigger,
+    BatchStatus, Chunk, DeadLetterState, Firing, ItemId, ItemStatus, JobId, NewBatch, Occurrence,
+    Priority, Trigger,
 };
 use uuid::Uuid;
 
 use super::{ELSEWHERE, HERE, Tested, at, counts, result, tenants};
 use crate::ports::{
-    BatchStore, ChunkQueue, ClaimLimits, Claimant, ClaimedChunk, Heartbeat, PauseCause,
-    RETRY_CHUNK_AFTER, WorkQueue,
+    BatchStore, ChunkQueue, ClaimLimits, Claimant, ClaimedChunk, DeadLetterFilter, Heartbeat, Page,
+    PauseCause, RETRY_CHUNK_AFTER, WorkQueue,
 };
 
 /// When the chunks of these tests are claimed.
@@ -60,11 +61,15 @@ async fn claim<S: ChunkQueue>(store: &S) -> Vec<ClaimedChunk> {
 
 /// Ends a chunk with all of its items.
 async fn end<S: BatchStore>(store: &S, claimed: &ClaimedChunk) {
+    end_as(store, claimed, ItemStatus::Succeeded).await;
+}
+
+async fn end_as<S: BatchStore>(store: &S, claimed: &ClaimedChunk, status: ItemStatus) {
     let results: Vec<_> = claimed
         .claim
         .items
         .iter()
-        .map(|item| result(item, ItemStatus::Succeeded))
+        .map(|item| result(item, status))
         .collect();
     let committed = store.commit(&claimed.chunk, claimed.token, &results).await;
     assert!(committed.expect("works").finished);
@@ -323,5 +328,97 @@ pub(super) async fn chunks_that_are_claimed_together_have_each_item_once<
     for (batch, expected) in [(&one, (5, 1)), (&two, (4, 4))] {
         let (_, succeeded, _, skipped) = counts(reader, batch.batch_id).await;
         assert_eq!((succeeded, skipped), expected);
+    }
+}
+
+/// A batch that has begun, one that has not, and a replay are cancelled while their job is paused. Another batch of it waits on.
+pub(super) async fn a_cancelled_batch_of_a_paused_job_ends_and_the_rest_of_the_job_waits<
+    S: WorkQueue + ChunkQueue + BatchStore,
+>(
+    &Tested { store, reader }: &Tested<'_, S>,
+) {
+    let now = at(NOW);
+    let failed = batch("queue-a", 1, "2026-04-05T09:00:00Z");
+    enqueue(store, &[&failed]).await;
+    end_as(store, &claim(store).await[0], ItemStatus::Failed).await;
+    let open = async || {
+        let of_job = DeadLetterFilter {
+            job_id: Some(failed.job_id.clone()),
+            state: Some(DeadLetterState::Open),
+            ..DeadLetterFilter::default()
+        };
+        let letters = reader.dead_letters(&of_job, &Page::default()).await;
+        let (letters, _) = letters.expect("works");
+        letters.iter().map(|letter| letter.id).collect::<Vec<i64>>()
+    };
+    let letters = open().await;
+    assert_eq!(letters.len(), 1);
+
+    let begun = batch("queue-a", 3, "2026-04-05T09:01:00Z");
+    enqueue(store, &[&begun]).await;
+    let claimed = claim(store).await;
+    end(store, &claimed[0]).await;
+    for one in &claimed[1..] {
+        let released = store.release(&one.chunk, one.token, None).await;
+        released.expect("works");
+    }
+    let (queued, kept) = (
+        batch("queue-a", 2, "2026-04-05T09:02:00Z"),
+        batch("queue-a", 2, "2026-04-05T09:03:00Z"),
+    );
+    enqueue(store, &[&queued, &kept]).await;
+    let replay = NewBatch::new(
+        &failed.job_id,
+        Priority::Medium,
+        "replay".to_owned(),
+        failed.scheduled_at,
+        failed.chunks[0].occurrence,
+        Trigger::Replay,
+        now,
+        &tenants(0..1),
+        1,
+    );
+    let settled = store.settle(&letters, vec![replay.clone()], now).await;
+    assert_eq!((settled.expect("works"), open().await), (1, vec![]));
+
+    let paused = |cause| store.set_paused(&failed.job_id, cause, now);
+    let wait = PauseCause::Operator("a test".into());
+    paused(Some(wait)).await.expect("works");
+    let waiting = async || store.survey(now).await.expect("works").waiting;
+    assert_eq!((claim(store).await, waiting().await), (vec![], vec![]));
+    let cancelled = [(&begun, 1, 2), (&queued, 0, 2), (&replay, 0, 1)];
+    let mut arrivals = store.arrivals();
+    for (batch, succeeded, left) in cancelled {
+        arrivals.borrow_and_update();
+        assert!(store.cancel(batch.batch_id).await.expect("works"));
+        assert!(
+            arrivals.has_changed().expect("works"),
+            "a worker need not wait until it looks again"
+        );
+        assert_eq!(waiting().await, [job("queue-a")]);
+        let claimed = claim(store).await;
+        assert_eq!(claimed.len(), left);
+        for one in &claimed {
+            assert_eq!(one.chunk.batch_id, batch.batch_id);
+            assert!(one.claim.cancelled && one.claim.items.len() == 1);
+            end_as(store, one, ItemStatus::Skipped).await;
+        }
+        let counted = counts(reader, batch.batch_id).await;
+        let expected = (BatchStatus::Cancelled, succeeded, 0, left as u64);
+        assert_eq!(counted, expected);
+        let ended = reader.batch(batch.batch_id).await.expect("works");
+        assert!(ended.is_some_and(|batch| batch.finished_at.is_some()));
+        assert_eq!((claim(store).await, waiting().await), (vec![], vec![]));
+    }
+    assert_eq!(open().await, letters, "its replay was skipped");
+    let is_paused = store.paused().await.expect("works");
+    assert!(is_paused.contains_key(&failed.job_id));
+
+    paused(None).await.expect("works");
+    let claimed = claim(store).await;
+    assert_eq!(places(&claimed), ["queue-a 0", "queue-a 1"]);
+    for one in &claimed {
+        assert_eq!(one.chunk.batch_id, kept.batch_id);
+        end(store, one).await;
     }
 }

@@ -19,8 +19,8 @@ use super::{
 };
 use crate::ports::{
     Attempts, BatchReader, BatchStore, ChunkQueue, ClaimLimits, ClaimedChunk, DeadLetterFilter,
-    NewPrepared, Page, PreparedWork, ResultFilter, Settled, Settlement, Stage, TenantRuns,
-    WaitingChange, WaitingFilter, WaitingItem, WaitingItems, WorkQueue,
+    NewPrepared, Page, PauseCause, PreparedWork, ResultFilter, Settled, Settlement, Stage,
+    TenantRuns, WaitingChange, WaitingFilter, WaitingItem, WaitingItems, WorkQueue,
 };
 
 /// What a store does for items that wait.
@@ -733,6 +733,10 @@ async fn what_waits_in_a_cancelled_batch_is_skipped<S: Store>(
     };
     assert_eq!(settle_one(store, call(73), again).await, Settled::Taken);
     assert_eq!(next(store).await, []);
+    // Also while the job is paused.
+    let paused = |cause| store.set_paused(&new.job_id, cause, since());
+    let wait = PauseCause::Operator("a test".into());
+    paused(Some(wait)).await.expect("works");
     assert!(store.cancel(new.batch_id).await.expect("works"));
     let late = end(sam, ItemStatus::Succeeded);
     assert_eq!(
@@ -757,6 +761,7 @@ async fn what_waits_in_a_cancelled_batch_is_skipped<S: Store>(
     assert_eq!(settle_one(store, call(71), late).await, Settled::NotWaiting);
     let counted = counts(reader, new.batch_id).await;
     assert_eq!(counted, (BatchStatus::Cancelled, 0, 0, 3));
+    paused(None).await.expect("works");
 
     // What begins to wait after the cancellation does not stay.
     let token = Uuid::from_u128(561);

@@ -118,8 +118,13 @@ impl Tables {
                 .rest_until
                 .is_some_and(|until| until > now && until <= now + RETRY_CHUNK_AFTER);
             let free = !row.done && !row.parked && row.claimant.is_none() && !rests;
-            free && !self.paused.contains_key(&row.chunk.job_id)
+            free && !self.is_held_back(&row.chunk)
         })
+    }
+
+    /// Whether a chunk waits for its job to be resumed. What is cancelled does not: it is skipped.
+    pub(super) fn is_held_back(&self, chunk: &Chunk) -> bool {
+        self.paused.contains_key(&chunk.job_id) && !self.is_cancelled(chunk.batch_id)
     }
 
     fn waiting_jobs(&self, now: DateTime<Utc>) -> Vec<JobId> {
