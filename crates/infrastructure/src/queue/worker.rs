@@ -221,11 +221,19 @@ impl Worker {
         let claimed = self.chunks.claim_next(process, &limits, now).await?;
         let mut state = self.state();
         state.claim_error = None;
-        for ClaimedChunk { chunk, token, .. } in &claimed {
+        for ClaimedChunk {
+            chunk,
+            token,
+            claim,
+        } in &claimed
+        {
             state.limits.add(&chunk.job_id, chunk.items.len());
             state.held.insert(*token);
-            // It was paused before the claim, so it has been resumed.
-            if paused.contains(&chunk.job_id) && state.paused.remove(&chunk.job_id) {
+            // It was paused before the claim, so it has been resumed. What is cancelled is claimed of a paused job, too.
+            if !claim.cancelled
+                && paused.contains(&chunk.job_id)
+                && state.paused.remove(&chunk.job_id)
+            {
                 self.processor.reset_failures(&chunk.job_id);
             }
         }
@@ -288,8 +296,8 @@ impl Worker {
         let (job_id, chunk_id) = (chunk.job_id.clone(), chunk.chunk_id.clone());
         self.failures
             .succeeded(&Operation::BeginChunks(job_id.clone()));
-        // What prepares a run is never late: the run is.
-        if chunk.is_first() && chunk.prepares.is_none() {
+        // What prepares a run is never late: the run is. What is cancelled does not start.
+        if chunk.is_first() && chunk.prepares.is_none() && !claimed.claim.cancelled {
             let now = self.processor.now();
             self.lateness
                 .record(&job_id, "started", chunk.scheduled_at, now);
@@ -525,10 +533,10 @@ mod tests {
 
     use punctual_application::{
         BatchProcessor, Handlers, Limits, RetryPolicy,
-        ports::MockChunkQueue,
+        ports::{BatchReader, MockChunkQueue},
         testing::{FakeConfigDatabase, FakeItemSource, FakeStore, ManualClock},
     };
-    use punctual_domain::Zone;
+    use punctual_domain::{BatchStatus, Firing, ItemId, NewBatch, Priority, Trigger, Zone};
     use tokio::sync::watch;
 
     use super::*;
@@ -590,23 +598,25 @@ mod tests {
         chunks
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn with_nothing_to_do_it_asks_once_a_second_however_many_jobs_there_are() {
-        let asked = Arc::default();
-        let chunks = Arc::new(idle_queue(&asked));
-        let jobs = (0..1_000).map(|n| {
+    /// A processor of so many jobs, `job0` and on.
+    fn processor(
+        jobs: usize,
+        store: &Arc<FakeStore>,
+        stop: &CancellationToken,
+    ) -> EnhancedBatchProcessor {
+        let jobs = (0..jobs).map(|n| {
             serde_json::json!({"job_id": format!("job{n}"), "type": "individual_batch", "purpose_id": "p",
                 "schedule": {"frequency": "daily"}, "source": {"ids": ["a"]}})
         });
         let jobs = serde_json::json!({"jobs": jobs.collect::<Vec<_>>()});
         let config = punctual_project::parse_batch_config(&jobs, &Zone::utc()).unwrap();
-        let store = Arc::new(FakeStore::default());
         let clock = Arc::new(ManualClock::starting_at("2026-03-01T09:00:00Z"));
-        let stop = CancellationToken::new();
-        let processor = EnhancedBatchProcessor::new(
+        let items = FakeItemSource::default();
+        items.put("the listed ids", ["a"]);
+        EnhancedBatchProcessor::new(
             BatchProcessor::new(Handlers::default(), store.clone(), clock),
             Arc::new(FakeConfigDatabase::default()),
-            Arc::new(FakeItemSource::default()),
+            Arc::new(items),
             config,
             Zone::utc(),
             Limits {
@@ -614,7 +624,69 @@ mod tests {
                 retry: RetryPolicy::new(0, || 0.0),
             },
             stop.clone(),
-        );
+        )
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cancelled_batch_of_a_job_that_paused_itself_is_skipped_and_does_not_resume_the_job()
+    {
+        let store = Arc::new(FakeStore::default());
+        let stop = CancellationToken::new();
+        let processor = processor(1, &store, &stop);
+        let (now, process) = (processor.now(), processor.process_id());
+        let job_id = JobId::new("job0").unwrap();
+        let batch = |day: &str| {
+            let due = format!("{day}T09:00:00Z").parse().unwrap();
+            NewBatch::new(
+                &job_id,
+                Priority::Medium,
+                "daily 09:00 UTC".to_owned(),
+                due,
+                day.parse().unwrap(),
+                Trigger::Schedule,
+                now,
+                &[ItemId::new("a").unwrap()],
+                10,
+            )
+        };
+        let batches = ["2026-02-28", "2026-03-01"].map(batch);
+        let cancelled = batches[0].batch_id;
+        let kept = batches[1].batch_id;
+        let firing = Firing {
+            batches: batches.to_vec(),
+            positions: vec![],
+        };
+        store.enqueue(firing, now).await.unwrap();
+        let worker = Worker::new(store.clone(), store.clone(), processor);
+        worker.pause_job(&job_id, "half of it has failed").await;
+        assert_eq!(worker.claim(process).await.unwrap(), []);
+
+        assert!(store.cancel(cancelled).await.unwrap());
+        let claimed = worker.claim(process).await.unwrap();
+        assert_eq!(claimed.len(), 1);
+        assert_eq!(claimed[0].chunk.batch_id, cancelled);
+        assert!(worker.state().paused.contains(&job_id));
+        for one in claimed {
+            assert!(worker.deliver(one, &stop).await);
+        }
+        let batch = store.batch(cancelled).await.unwrap().unwrap();
+        assert_eq!((batch.skipped, batch.status), (1, BatchStatus::Cancelled));
+        assert!(batch.finished_at.is_some());
+
+        store.set_paused(&job_id, None, now).await.unwrap();
+        let claimed = worker.claim(process).await.unwrap();
+        assert_eq!(claimed.len(), 1);
+        assert_eq!(claimed[0].chunk.batch_id, kept);
+        assert!(worker.state().paused.is_empty(), "it was resumed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn with_nothing_to_do_it_asks_once_a_second_however_many_jobs_there_are() {
+        let asked = Arc::default();
+        let chunks = Arc::new(idle_queue(&asked));
+        let store = Arc::new(FakeStore::default());
+        let stop = CancellationToken::new();
+        let processor = processor(1_000, &store, &stop);
         let working = tokio::spawn(Worker::new(chunks, store, processor).run(stop.clone()));
         sleep(Duration::from_mins(1)).await;
         stop.cancel();
