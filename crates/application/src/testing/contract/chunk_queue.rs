@@ -382,7 +382,10 @@ pub(super) async fn a_cancelled_batch_of_a_paused_job_ends_and_the_rest_of_the_j
     assert_eq!((settled.expect("works"), open().await), (1, vec![]));
 
     let paused = |cause| store.set_paused(&failed.job_id, cause, now);
-    let wait = PauseCause::Operator("a test".into());
+    let wait = PauseCause::Operator {
+        name: "a test".into(),
+        reason: None,
+    };
     paused(Some(wait)).await.expect("works");
     let waiting = async || store.survey(now).await.expect("works").waiting;
     assert_eq!((claim(store).await, waiting().await), (vec![], vec![]));

@@ -735,7 +735,10 @@ async fn what_waits_in_a_cancelled_batch_is_skipped<S: Store>(
     assert_eq!(next(store).await, []);
     // Also while the job is paused.
     let paused = |cause| store.set_paused(&new.job_id, cause, since());
-    let wait = PauseCause::Operator("a test".into());
+    let wait = PauseCause::Operator {
+        name: "a test".into(),
+        reason: None,
+    };
     paused(Some(wait)).await.expect("works");
     assert!(store.cancel(new.batch_id).await.expect("works"));
     let late = end(sam, ItemStatus::Succeeded);
