@@ -115,7 +115,7 @@ async fn it_says_why_and_runs_pauses_and_goes_on_when_resumed() {
         "{late}"
     );
     assert!(of_today(&agent, "off").contains("disabled: the preference is switched off"));
-    assert!(of_today(&agent, "stranger").contains("has never set this feature up"));
+    assert!(of_today(&agent, "stranger").contains("has no preference for this feature"));
 
     assert!(agent.terminate().success());
     // Only what falls due after the process began to plan counts as late.

@@ -24,6 +24,7 @@ mod quarantine;
 mod replicas;
 mod restore;
 mod retention;
+mod runs_in_job;
 mod search;
 mod suppressions;
 mod tenant_records;

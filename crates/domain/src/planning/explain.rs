@@ -1,7 +1,7 @@
 //! Why a tenant ran, will run, or did not, from what was chosen, how far the schedule has been planned, and what
 //! has been run. Pure; the caller brings the facts.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -91,6 +91,39 @@ impl Choice {
             occurrence,
         })
     }
+
+    /// When the tenant falls due next, after `now`, for an occurrence that is not among those `used`.
+    #[must_use]
+    pub fn next_run(
+        &self,
+        now: DateTime<Utc>,
+        used: &BTreeSet<Occurrence>,
+    ) -> Option<DateTime<Utc>> {
+        let Self::On {
+            schedule, spread, ..
+        } = self
+        else {
+            return None;
+        };
+        let first = schedule.next_after(now - *spread);
+        let mut instants = std::iter::successors(first, |last| schedule.next_after(*last));
+        let next = instants.find(|instant| !used.contains(&schedule.occurrence_key(*instant)))?;
+        Some(next + *spread)
+    }
+
+    /// Why nothing runs with it, whatever the date; `None`: it is on.
+    fn without_runs(&self) -> Option<Verdict> {
+        match self {
+            Self::Unknown => Some(Verdict::Unknown),
+            Self::Missing => Some(Verdict::NeverSeen),
+            Self::Off => Some(Verdict::Disabled),
+            Self::Invalid(errors) => {
+                let errors = errors.clone();
+                Some(Verdict::Quarantined { errors })
+            }
+            Self::On { .. } => None,
+        }
+    }
 }
 
 /// An occurrence that is asked about.
@@ -125,6 +158,28 @@ pub struct Facts<'f> {
     pub run: Option<&'f ItemResult>,
     /// Whether it stands in a batch that is not done, and how many items do before it.
     pub behind: Option<u64>,
+    /// The occurrences that have a result or are in progress: nothing runs for them again, also at another time of their date.
+    pub used: BTreeSet<Occurrence>,
+}
+
+impl Facts<'_> {
+    /// What keeps the tenant's next run back, in words, where the verdict is about a run of the past or a date without one.
+    #[must_use]
+    pub fn held_back(&self, verdict: &Verdict) -> Option<String> {
+        if self.run.is_none() && !matches!(verdict, Verdict::NotDue { .. }) {
+            return None;
+        }
+        match self.choice.without_runs() {
+            Some(verdict) => Some(format!("now {verdict}")),
+            None => self.paused.then(|| "now the job is paused".to_owned()),
+        }
+    }
+
+    /// When the next run falls due; `None` while the job is paused.
+    fn next(&self) -> Option<DateTime<Utc>> {
+        let next = self.choice.next_run(self.now, &self.used);
+        next.filter(|_| !self.paused)
+    }
 }
 
 /// Why a tenant ran, will run, or did not.
@@ -134,7 +189,7 @@ pub struct Facts<'f> {
 pub enum Verdict {
     /// The preference cannot be read, and nothing is known of it: nothing runs on a guess.
     Unknown,
-    /// The tenant has never set this feature up.
+    /// The tenant has no preference for the job's feature.
     NeverSeen,
     /// The preference is off.
     Disabled,
@@ -194,6 +249,9 @@ pub enum Verdict {
         due_at: DateTime<Utc>,
         /// Number of items ahead in the queue.
         behind: u64,
+        /// Whether the job is paused, so that the run waits until it is resumed.
+        #[serde(default)]
+        paused: bool,
     },
     /// The run is in progress.
     Running {
@@ -213,6 +271,8 @@ pub enum Verdict {
     Ran {
         /// When the run ended.
         finished_at: Option<DateTime<Utc>>,
+        /// Next due time.
+        next: Option<DateTime<Utc>>,
     },
     /// The run has ended, and there was nothing to do.
     NothingToDo {
@@ -220,6 +280,8 @@ pub enum Verdict {
         reason: String,
         /// When the run ended.
         finished_at: Option<DateTime<Utc>>,
+        /// Next due time.
+        next: Option<DateTime<Utc>>,
     },
     /// The run failed for good.
     Failed {
@@ -230,11 +292,15 @@ pub enum Verdict {
         attempts: u32,
         /// Error of the last attempt.
         error: String,
+        /// Next due time.
+        next: Option<DateTime<Utc>>,
     },
     /// The run was queued and then skipped.
     Skipped {
         /// Reason for the skip.
         reason: String,
+        /// Next due time.
+        next: Option<DateTime<Utc>>,
     },
     /// The agent did not plan it in time, and the job does not make it up.
     Missed {
@@ -247,34 +313,42 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// Whether what the tenant has chosen now has no run on the date: a run that was due on it under an earlier choice says more.
+    #[must_use]
+    pub fn has_no_run(&self) -> bool {
+        matches!(
+            self,
+            Self::Unknown
+                | Self::NeverSeen
+                | Self::Disabled
+                | Self::Quarantined { .. }
+                | Self::NotDue { .. }
+                | Self::StoredTooLate { .. }
+                | Self::JobNotBegun { .. }
+        )
+    }
+}
+
 /// The verdict on an occasion; see [`Choice::occasion`].
 #[must_use]
 pub fn explain(facts: &Facts<'_>) -> Verdict {
     if let Some(run) = facts.run {
-        return of_run(run);
+        return of_run(run, facts.next());
     }
-    let (schedule, schedule_since, spread) = match &facts.choice {
-        Choice::Unknown => return Verdict::Unknown,
-        Choice::Missing => return Verdict::NeverSeen,
-        Choice::Off => return Verdict::Disabled,
-        Choice::Invalid(errors) => {
-            let errors = errors.clone();
-            return Verdict::Quarantined { errors };
-        }
-        Choice::On {
-            schedule,
-            spread,
-            schedule_since,
-        } => (schedule, *schedule_since, *spread),
-    };
-    let next = schedule
-        .next_after(facts.now - spread)
-        .map(|next| next + spread);
+    if let Some(verdict) = facts.choice.without_runs() {
+        return verdict;
+    }
+    let next = facts.next();
     let Some(Occasion { due_at, .. }) = facts.choice.occasion(facts.date, facts.now) else {
         return Verdict::NotDue { next };
     };
     if let Some(behind) = facts.behind {
-        return Verdict::Waiting { due_at, behind };
+        return Verdict::Waiting {
+            due_at,
+            behind,
+            paused: facts.paused,
+        };
     }
     if facts.paused {
         return Verdict::JobPaused { due_at };
@@ -282,6 +356,10 @@ pub fn explain(facts: &Facts<'_>) -> Verdict {
     if due_at > facts.now {
         return Verdict::WillRun { due_at };
     }
+    let schedule_since = match &facts.choice {
+        Choice::On { schedule_since, .. } => *schedule_since,
+        _ => None,
+    };
     let before_job = |began: &DateTime<Utc>| due_at <= *began && !facts.paused_when_due;
     match (schedule_since, facts.began.filter(before_job)) {
         (Some(schedule_since), _) if due_at < schedule_since => Verdict::StoredTooLate {
@@ -304,7 +382,7 @@ pub fn explain(facts: &Facts<'_>) -> Verdict {
     }
 }
 
-fn of_run(run: &ItemResult) -> Verdict {
+fn of_run(run: &ItemResult, next: Option<DateTime<Utc>>) -> Verdict {
     let error = run.error.clone().unwrap_or_default();
     match (run.status, &run.waiting) {
         (ItemStatus::Waiting, Some(waiting)) => {
@@ -324,17 +402,23 @@ fn of_run(run: &ItemResult) -> Verdict {
         },
         (ItemStatus::Succeeded, _) => Verdict::Ran {
             finished_at: run.finished_at,
+            next,
         },
         (ItemStatus::Failed, _) => Verdict::Failed {
             failure_kind: run.failure_kind.unwrap_or_default(),
             attempts: run.attempts,
             error,
+            next,
         },
         (ItemStatus::NothingToDo, _) => Verdict::NothingToDo {
             reason: error,
             finished_at: run.finished_at,
+            next,
         },
-        (ItemStatus::Skipped, _) => Verdict::Skipped { reason: error },
+        (ItemStatus::Skipped, _) => Verdict::Skipped {
+            reason: error,
+            next,
+        },
     }
 }
 
@@ -351,7 +435,7 @@ impl fmt::Display for Verdict {
                 "unknown: the preference has not been read, so nothing runs; check that the \
                  Config Database answers",
             ),
-            Self::NeverSeen => f.write_str("has never set this feature up"),
+            Self::NeverSeen => f.write_str("has no preference for this feature"),
             Self::Disabled => f.write_str("disabled: the preference is switched off"),
             Self::Quarantined { errors } => {
                 write!(f, "quarantined: the preference cannot be used: {errors}")
@@ -396,12 +480,20 @@ impl fmt::Display for Verdict {
                 "due at {} and not planned yet; check that an agent is running and ready",
                 at(due_at)
             ),
-            Self::Waiting { due_at, behind } => {
+            Self::Waiting {
+                due_at,
+                behind,
+                paused,
+            } => {
                 write!(
                     f,
                     "due at {}, waiting in the queue behind {behind} items",
                     at(due_at)
-                )
+                )?;
+                if *paused {
+                    f.write_str("; the job is paused, and the run waits until it is resumed")?;
+                }
+                Ok(())
             }
             Self::Running { started_at } => write!(f, "running since {}", at(started_at)),
             Self::WaitsForCompletion {
@@ -420,28 +512,32 @@ impl fmt::Display for Verdict {
                     None => Ok(()),
                 }
             }
-            Self::Ran { finished_at } => match finished_at {
-                Some(finished_at) => write!(f, "ran, done at {}", at(finished_at)),
-                None => f.write_str("ran"),
+            Self::Ran { finished_at, next } => match finished_at {
+                Some(finished_at) => write!(f, "ran, done at {}{}", at(finished_at), then(next)),
+                None => write!(f, "ran{}", then(next)),
             },
             Self::NothingToDo {
                 reason,
                 finished_at,
+                next,
             } => match finished_at {
                 Some(finished_at) => {
                     write!(
                         f,
-                        "ran, nothing to do: {reason}; done at {}",
-                        at(finished_at)
+                        "ran, nothing to do: {reason}; done at {}{}",
+                        at(finished_at),
+                        then(next)
                     )
                 }
-                None => write!(f, "ran, nothing to do: {reason}"),
+                None => write!(f, "ran, nothing to do: {reason}{}", then(next)),
             },
             Self::Failed {
                 failure_kind,
                 attempts,
                 error,
+                next,
             } => {
+                let next = then(next);
                 let (what, error) = match failure_kind {
                     FailureKind::Handler => ("", error.as_str()),
                     FailureKind::Data => {
@@ -450,11 +546,11 @@ impl fmt::Display for Verdict {
                     }
                 };
                 match attempts {
-                    1 => write!(f, "failed at the first attempt{what}: {error}"),
-                    _ => write!(f, "failed after {attempts} attempts{what}: {error}"),
+                    1 => write!(f, "failed at the first attempt{what}: {error}{next}"),
+                    _ => write!(f, "failed after {attempts} attempts{what}: {error}{next}"),
                 }
             }
-            Self::Skipped { reason } => write!(f, "skipped: {reason}"),
+            Self::Skipped { reason, next } => write!(f, "skipped: {reason}{}", then(next)),
             Self::Missed {
                 due_at,
                 policy,

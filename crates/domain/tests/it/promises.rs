@@ -118,6 +118,7 @@ impl World {
             began: None,
             run: None,
             behind: None,
+            used: BTreeSet::new(),
         });
         let promise = match verdict {
             Verdict::WillRun { due_at } => Some(due_at),

@@ -61,6 +61,8 @@ struct TenantJob {
     job_id: String,
     fields: Vec<Field>,
     next: Vec<String>,
+    /// Whether the job is paused, so that its next runs are skipped.
+    paused: bool,
     explanation: String,
 }
 
@@ -117,11 +119,13 @@ pub(super) async fn one(
     };
     let page = asked.page(RUNS_PER_PAGE);
     let (runs, next) = app.operator.reader.tenant_runs(&filter, &page).await?;
+    let paused = app.operator.queue.paused().await?;
     let (mut jobs, mut removed_to) = (Vec::new(), None);
     for job in &app.operator.jobs.current().jobs {
         removed_to = removed_to.max(app.operator.retention.removed_to(&job.job_id).await?);
         if matches!(job.work, Work::Preferences { .. }) {
-            jobs.push(TenantJob::of(&app, job, &tenant, date).await?);
+            let paused = paused.contains_key(&job.job_id);
+            jobs.push(TenantJob::of(&app, job, &tenant, date, paused).await?);
         }
     }
     let wrong = error.is_some();
@@ -210,6 +214,7 @@ impl TenantJob {
         job: &JobConfig,
         tenant: &TenantId,
         date: Option<NaiveDate>,
+        paused: bool,
     ) -> Result<Self, Problem> {
         let explanation = match app.operator.explain(tenant, &job.job_id, date).await {
             Ok(explained) => explained.explanation,
@@ -236,6 +241,7 @@ impl TenantJob {
             job_id: job.job_id.to_string(),
             fields,
             next,
+            paused,
             explanation,
         })
     }

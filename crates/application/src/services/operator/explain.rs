@@ -2,9 +2,8 @@
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use punctual_domain::{
-    BatchStatus, Choice, Facts, FeatureType, ItemId, ItemStatus, JobConfig, JobId, JobKind,
-    Occasion, Occurrence, OrganizationId, Position, Preference, TenantId, Trigger, Verdict, Work,
-    explain,
+    BatchStatus, Choice, Facts, FeatureType, ItemId, JobConfig, JobId, JobKind, Occasion,
+    Occurrence, OrganizationId, Position, Preference, TenantId, Trigger, Verdict, Work, explain,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -13,11 +12,11 @@ use super::{
     Operator, OperatorError, RunPreparation, retention::removed_in_words, trigger::no_item,
 };
 use crate::{
-    ports::{AuditEntry, AuditFilter, Page, StoredResult, TenantRuns},
+    ports::{AuditEntry, AuditFilter, Page},
     services::schedule_status::JobStatus,
 };
 
-/// Batches that are not done, runs, pauses and resumptions that are looked through at most.
+/// Batches that are not done, pauses and resumptions that are looked through at most.
 const SEARCHED_PAGE: Page = Page {
     cursor: None,
     limit: 1_000,
@@ -76,32 +75,17 @@ impl Operator {
         let date_of_shard = date_of_shard.or(date).unwrap_or(now.date_naive());
         let item_id = item_of(&job, tenant_id);
         self.refuse_other_shard(job_id, &item_id, date_of_shard)?;
-        let runs = TenantRuns {
-            item_id,
-            job_id: Some(job_id.clone()),
-            since: None,
-        };
-        let (runs, _) = self.reader.tenant_runs(&runs, &SEARCHED_PAGE).await?;
+        let runs = self.runs_in_job(item_id, job_id, None).await?;
         self.refuse_other_item(&job, tenant_id, !runs.is_empty())
             .await?;
-        let of_occasion = |run: &&StoredResult| {
-            occasion.is_some_and(|occasion| run.occurrence == occasion.occurrence)
-        };
-        let runs: Vec<&StoredResult> = runs.iter().filter(of_occasion).collect();
-        let is = |run: &StoredResult, status| run.result.status == status;
-        let in_progress =
-            |run: &&&StoredResult| is(run, ItemStatus::Running) || is(run, ItemStatus::Waiting);
-        let running = runs.iter().find(in_progress);
-        let mut run = running
-            .or_else(|| runs.iter().find(|run| !is(run, ItemStatus::Skipped)))
-            .copied();
+        let mut run = occasion.and_then(|occasion| runs.of(occasion));
         let behind = match (occasion, run) {
             (Some(occasion), None) => self.behind(job_id, &choice, occasion).await?,
             _ => None,
         };
         // A skip counts only once the occurrence is due and no batch has it queued again.
         if behind.is_none() && occasion.is_some_and(|occasion| occasion.due_at <= now) {
-            run = run.or_else(|| runs.first().copied());
+            run = run.or_else(|| runs.skip_of(occasion?));
         }
         let preparation = self
             .preparation(&job, known, tenant_id, &choice, occasion)
@@ -119,7 +103,7 @@ impl Operator {
             _ => None,
         };
         let position = self.queue.position(job_id).await?;
-        let verdict = explain(&Facts {
+        let mut facts = Facts {
             choice,
             catch_up: job.catch_up,
             date,
@@ -135,7 +119,22 @@ impl Operator {
             began: position.and_then(|position| position.began),
             run: run.map(|run| &run.result),
             behind,
-        });
+            used: runs.used(),
+        };
+        let mut verdict = explain(&facts);
+        // What the tenant has chosen now does not say what ran before it was chosen.
+        let earlier = match &verdict {
+            Verdict::Missed { .. } => {
+                occasion.and_then(|occasion| runs.skip_of_occurrence(occasion.occurrence))
+            }
+            verdict if verdict.has_no_run() => runs.on(date, now, &facts.choice, &self.zone),
+            _ => None,
+        };
+        if let Some(earlier) = earlier {
+            run = Some(earlier);
+            facts.run = Some(&earlier.result);
+            verdict = explain(&facts);
+        }
         let date = occasion.and_then(|occasion| occasion.occurrence.shard_date());
         let removed_to = match run {
             None => self.retention.removed_to(job_id).await?,
@@ -143,7 +142,8 @@ impl Operator {
         };
         let removed_to = removed_to.filter(|to| date.is_some_and(|date| date <= *to));
         let removed = removed_to.map(|to| removed_in_words(job_id, to));
-        let further = [preparation.as_ref().map(ToString::to_string), removed];
+        let preparing = preparation.as_ref().map(ToString::to_string);
+        let further = [facts.held_back(&verdict), preparing, removed];
         let words = [Some(verdict.to_string())].into_iter().chain(further);
         let words: Vec<String> = words.flatten().collect();
         Ok(Explanation {
@@ -151,7 +151,10 @@ impl Operator {
             organization: self.organization(&job, known, tenant_id).await,
             job_id: job_id.clone(),
             slot,
-            occurrence: occasion.map(|occasion| occasion.occurrence),
+            occurrence: match run {
+                Some(run) => Some(run.occurrence),
+                None => occasion.map(|occasion| occasion.occurrence),
+            },
             batch_id: run.map(|run| run.batch_id),
             explanation: words.join("; "),
             results_removed_to: removed_to,
