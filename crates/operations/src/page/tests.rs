@@ -247,6 +247,16 @@ async fn every_action_is_answered_once_and_filters_stay() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn next_runs_of_a_paused_job_are_marked_on_the_page_of_a_tenant() {
+    let mut visit = Visit::new();
+    let skipped = "These runs are skipped until it is resumed.";
+    let next_runs = visit.open("/tenants/ann").await;
+    next_runs.has("Next runs").lacks(skipped);
+    visit.submit("/jobs/posts", &[("action", "pause")]).await;
+    visit.open("/tenants/ann").await.has(skipped);
+}
+
+#[tokio::test(start_paused = true)]
 async fn dead_letters_are_filtered_by_what_did_not_work() {
     let mut visit = Visit::new();
     visit.fail("ann bob").await;

@@ -17,6 +17,7 @@ use crate::{
 
 mod acknowledgements;
 mod cancelled;
+mod edited;
 mod fixed_jobs;
 mod overdue;
 mod past_runs;

@@ -42,6 +42,23 @@ fn facts(choice: Choice) -> Facts<'static> {
         began: None,
         run: None,
         behind: None,
+        used: BTreeSet::new(),
+    }
+}
+
+/// A run of `a` at midnight in UTC, which has ended.
+fn ended(status: ItemStatus, error: Option<&str>) -> ItemResult {
+    ItemResult {
+        item_id: TenantId::new("a").unwrap().into(),
+        status,
+        failure_kind: None,
+        attempts: 1,
+        preference: None,
+        output: None,
+        error: error.map(str::to_owned),
+        started_at: at("2026-03-02T00:00:01Z"),
+        finished_at: Some(at("2026-03-02T00:00:02Z")),
+        waiting: None,
     }
 }
 
@@ -54,7 +71,7 @@ fn every_reason_reads_as_a_sentence() {
             facts(Choice::Unknown),
             "unknown: the preference has not been read",
         ),
-        (facts(Choice::Missing), "has never set this feature up"),
+        (facts(Choice::Missing), "has no preference for this feature"),
         (
             facts(choice(
                 json!({"enabled": false, "frequency": "daily"}),
@@ -124,6 +141,15 @@ fn every_reason_reads_as_a_sentence() {
             },
             "due at 2026-03-02 00:00:00 UTC, waiting in the queue behind 7 items",
         ),
+        (
+            Facts {
+                behind: Some(7),
+                paused: true,
+                ..facts(daily())
+            },
+            "due at 2026-03-02 00:00:00 UTC, waiting in the queue behind 7 items; the job is paused, and the run waits until \
+             it is resumed",
+        ),
     ] {
         let text = explain(&facts).to_string();
         assert!(text.starts_with(sentence), "{text}");
@@ -131,26 +157,94 @@ fn every_reason_reads_as_a_sentence() {
 }
 
 #[test]
+fn a_run_that_has_ended_says_when_the_next_one_is_due() {
+    for (status, sentence) in [
+        (
+            ItemStatus::Succeeded,
+            "ran, done at 2026-03-02 00:00:02 UTC",
+        ),
+        (
+            ItemStatus::NothingToDo,
+            "ran, nothing to do: why; done at 2026-03-02 00:00:02 UTC",
+        ),
+        (ItemStatus::Failed, "failed at the first attempt: why"),
+        (ItemStatus::Skipped, "skipped: why"),
+    ] {
+        let run = ended(status, Some("why"));
+        let of_run = |choice| Facts {
+            run: Some(&run),
+            ..facts(choice)
+        };
+        let verdict = explain(&of_run(daily())).to_string();
+        assert_eq!(
+            verdict,
+            format!("{sentence}; due next at 2026-03-03 00:00:00 UTC")
+        );
+        let paused = Facts {
+            paused: true,
+            ..of_run(daily())
+        };
+        for (facts, held_back) in [
+            (paused, "now the job is paused"),
+            (
+                of_run(Choice::Missing),
+                "now has no preference for this feature",
+            ),
+            (
+                of_run(Choice::Off),
+                "now disabled: the preference is switched off",
+            ),
+        ] {
+            let verdict = explain(&facts);
+            assert_eq!(verdict.to_string(), sentence, "nothing is due next");
+            assert_eq!(facts.held_back(&verdict).as_deref(), Some(held_back));
+        }
+    }
+}
+
+#[test]
+fn what_holds_a_run_back_is_said_once() {
+    for facts in [
+        facts(Choice::Off),
+        facts(daily()),
+        Facts {
+            paused: true,
+            ..facts(daily())
+        },
+    ] {
+        assert_eq!(facts.held_back(&explain(&facts)), None, "{facts:?}");
+    }
+}
+
+#[test]
+fn an_occurrence_that_was_used_is_not_due_next_at_another_time_of_its_date() {
+    let later = json!({"enabled": true, "frequency": "daily", "preferred_time": "23:00"});
+    let later = choice(later, "2026-03-02T11:00:00Z");
+    let (used, now) = (["2026-03-02", "2026-03-03"], at("2026-03-02T12:00:00Z"));
+    for (used, day) in [(&used[..0], 2), (&used[..1], 3), (&used[..], 4)] {
+        let used: BTreeSet<Occurrence> = used.iter().map(|key| key.parse().unwrap()).collect();
+        let next = at(&format!("2026-03-0{day}T23:00:00Z"));
+        assert_eq!(later.next_run(now, &used), Some(next));
+    }
+    // Of two times on a date, only the first was used.
+    let twice =
+        json!({"enabled": true, "frequency": "daily", "preferred_time": ["10:00", "23:00"]});
+    let twice = choice(twice, "2026-01-01T00:00:00Z");
+    let used = BTreeSet::from(["2026-03-02".parse::<Occurrence>().unwrap()]);
+    assert_eq!(twice.next_run(now, &used), Some(at("2026-03-02T23:00:00Z")));
+    assert_eq!(Choice::Off.next_run(now, &used), None);
+}
+
+#[test]
 fn a_run_that_had_nothing_to_do_says_why() {
-    let run = ItemResult {
-        item_id: TenantId::new("a").unwrap().into(),
-        status: ItemStatus::NothingToDo,
-        failure_kind: None,
-        attempts: 1,
-        preference: None,
-        output: None,
-        error: Some("no new posts".into()),
-        started_at: at("2026-03-02T00:00:01Z"),
-        finished_at: Some(at("2026-03-02T00:00:02Z")),
-        waiting: None,
-    };
+    let run = ended(ItemStatus::NothingToDo, Some("no new posts"));
     let facts = Facts {
         run: Some(&run),
         ..facts(daily())
     };
     assert_eq!(
         explain(&facts).to_string(),
-        "ran, nothing to do: no new posts; done at 2026-03-02 00:00:02 UTC"
+        "ran, nothing to do: no new posts; done at 2026-03-02 00:00:02 UTC; due next at 2026-03-03 00:00:00 UTC"
     );
 }
 
@@ -209,22 +303,16 @@ fn a_failure_says_what_did_not_work() {
         ),
     ] {
         let run = ItemResult {
-            item_id: TenantId::new("a").unwrap().into(),
-            status: ItemStatus::Failed,
             failure_kind,
             attempts: 3,
-            preference: None,
-            output: None,
-            error: Some("data: busy".into()),
-            started_at: at("2026-03-02T00:00:01Z"),
-            finished_at: Some(at("2026-03-02T00:00:02Z")),
-            waiting: None,
+            ..ended(ItemStatus::Failed, Some("data: busy"))
         };
         let facts = Facts {
             run: Some(&run),
             ..facts(daily())
         };
-        assert_eq!(explain(&facts).to_string(), text);
+        let next = "due next at 2026-03-03 00:00:00 UTC";
+        assert_eq!(explain(&facts).to_string(), format!("{text}; {next}"));
     }
 }
 
