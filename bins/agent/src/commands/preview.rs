@@ -7,8 +7,8 @@ use std::io::{BufRead, Write};
 use chrono::{DateTime, SecondsFormat, Utc};
 use punctual_application::ports::{Clock, ConfigDatabase, SystemClock};
 use punctual_domain::{
-    FeatureType, FieldErrors, JobConfig, JobDefaults, MergedPreference, Preference, TenantId, Work,
-    Zone, visible,
+    FeatureType, FieldErrors, JobConfig, JobDefaults, MergedPreference, Occurrence, Preference,
+    TenantId, Work, Zone, visible,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -135,11 +135,33 @@ fn show(merged: &MergedPreference, occurrences: &[DateTime<Utc>], options: &Prev
         }
         let view = view.table(&table);
         if merged.enabled {
-            view
+            match may_have_run(merged, occurrences, options) {
+                Some(note) => view.prose(note),
+                None => view,
+            }
         } else {
             view.prose("The preference is off (enabled is not true): none of these would run.")
         }
     });
+}
+
+/// What is to be said of a tenant's run today: only the store knows whether the tenant has run for the date at an earlier time.
+fn may_have_run(
+    merged: &MergedPreference,
+    occurrences: &[DateTime<Utc>],
+    options: &PreviewOptions,
+) -> Option<String> {
+    let (Some(tenant), None) = (&options.tenant, options.from) else {
+        return None;
+    };
+    let today = merged.slot.zone.local(SystemClock.now())?.date();
+    match merged.slot.occurrence_key(*occurrences.first()?) {
+        Occurrence::Date(date, _) if date == today => Some(format!(
+            "If {tenant} has already run for {date}, the run on that date does not happen; `punctual-agent explain` shows which \
+             run is next."
+        )),
+        _ => None,
+    }
 }
 
 #[derive(Deserialize)]
