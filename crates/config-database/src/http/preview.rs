@@ -79,7 +79,8 @@ struct JobPreview {
     sentence: Option<String>,
     /// The fields in effect.
     fields: Vec<PreviewField>,
-    /// The next five runs; none while it is off.
+    /// The next five runs; none while it is off. They may include a date for which the tenant has already run at another time: it
+    /// does not run again.
     next: Vec<PreviewRun>,
 }
 
