@@ -97,10 +97,12 @@ if (form) {
     load();
   }
 
-  // What was sent when the session had ended is here again when the form is opened anew in this tab.
+  // What was sent to be saved when the session had ended is here again when the form is opened anew in this tab.
   const keptAs = `punctual-form ${location.pathname}`;
   try {
-    form.addEventListener("submit", () => {
+    form.addEventListener("submit", ({ submitter }) => {
+      // Another button saves nothing. The one that Enter presses has no name.
+      if (submitter?.name === "action" && submitter.value !== "save") return;
       sessionStorage.setItem(keptAs, new URLSearchParams(new FormData(form)).toString());
     });
     const kept = sessionStorage.getItem(keptAs);

@@ -18,6 +18,7 @@ mod embedding;
 mod erasing;
 mod features;
 mod feed;
+mod form;
 mod health;
 mod languages;
 mod links;
