@@ -26,6 +26,15 @@ pub(super) const WEEKDAYS: [&str; 7] = [
     "saturday",
     "sunday",
 ];
+/// What names of zones end with that is not the name of a city, nor of another place: `Brazil/East` and `Canada/Atlantic`.
+const NOT_PLACES: [&str; 6] = [
+    "Atlantic",
+    "Continental",
+    "East",
+    "General",
+    "North",
+    "South",
+];
 /// Which one of the month a weekday may be.
 const NTHS: [&str; 5] = ["first", "second", "third", "fourth", "last"];
 
@@ -304,15 +313,17 @@ fn as_read((name, value): (&String, &Value)) -> (String, Value) {
 }
 
 /// The zone that a text names: its name, or the city at the end of it, in English or in the language of the reader, where that is
-/// one zone's alone.
+/// one zone's alone. The `GMT-5` of `Etc/GMT-5` is none: people mean five hours behind UTC by it, and the zone is ahead.
 fn zone_of(t: &Texts, text: &str) -> String {
     if text.is_empty() || text.parse::<Zone>().is_ok() {
         return text.to_owned();
     }
     let wanted = text.replace(' ', "_");
     let mut cities = Zone::names().filter(|name| {
-        let city = name.rsplit_once('/').map(|(_, city)| city);
-        city.is_some_and(|city| city.eq_ignore_ascii_case(&wanted))
+        let parts = name.rsplit_once('/');
+        parts.is_some_and(|(area, city)| {
+            area != "Etc" && !NOT_PLACES.contains(&city) && city.eq_ignore_ascii_case(&wanted)
+        })
     });
     match (cities.next(), cities.next()) {
         (Some(only), None) => only,
@@ -353,7 +364,13 @@ mod tests {
             ("de", "Wien", "Europe/Vienna"),
             ("fr", "Londres", "Europe/London"),
             ("ja", "東京", "Asia/Tokyo"),
+            ("en", "honolulu", "Pacific/Honolulu"),
+            ("en", "hawaii", "US/Hawaii"),
             ("fr", "Wien", "Wien"),
+            ("en", "GMT-5", "GMT-5"),
+            ("de", "gmt+2", "gmt+2"),
+            ("en", "East", "East"),
+            ("en", "Atlantic", "Atlantic"),
             ("de", "", ""),
         ] {
             let texts = Texts::of(None, Some(locale), None);
