@@ -8,8 +8,8 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
 };
 use chrono::TimeDelta;
-use secrecy::SecretString;
-use serde::Deserialize;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer};
 
 use crate::{
     origin::is_this_machine,
@@ -182,10 +182,16 @@ pub fn is_trustworthy(headers: &HeaderMap) -> bool {
 /// Fields of the sign-in form.
 #[derive(Debug, Deserialize)]
 pub struct SignIn {
-    /// The key.
+    /// The key, without the blanks around it that come along when it is copied: no key begins or ends with one.
+    #[serde(deserialize_with = "trimmed")]
     pub key: SecretString,
     /// The page that was asked for first.
     pub next: Option<String>,
+}
+
+fn trimmed<'de, D: Deserializer<'de>>(sent: D) -> Result<SecretString, D::Error> {
+    let key = SecretString::deserialize(sent)?;
+    Ok(key.expose_secret().trim().into())
 }
 
 /// Query of the sign-in page.

@@ -194,6 +194,9 @@ async fn each_key_opens_its_own_pages_only(kind: Kind) {
             address(&server, "/")
         );
     }
+    for copied in [" admin-key", "admin-key\t", "\u{a0}admin-key\r\n"] {
+        Visitor::signed_in(&server, copied).await;
+    }
     // Who may read only is not asked to switch it on.
     let off = [("action", "preview"), ("frequency", "daily")];
     for (visitor, is_asked) in [(&reader, false), (&admin, true)] {

@@ -146,7 +146,8 @@ impl Replicas {
 
     /// The cookie of a session that begins with this key.
     async fn sign_in(&self, key: &str) -> String {
-        let form = format!("key={key}&next=/jobs");
+        // A key that was copied brings a blank along.
+        let form = format!("key=+{key}+&next=/jobs");
         let call = Call::new("POST", "/sign-in").form(&form);
         let answer = call.send(&self.replicas[0]).await;
         assert_eq!(answer.status(), StatusCode::SEE_OTHER);
