@@ -398,10 +398,18 @@ impl From<Vec<String>> for LineError {
     }
 }
 
-/// Why a line is not one that can be imported.
+/// Why a line is not one that can be imported. The report says which line of the file it is: of the place in it that a message
+/// may end with, the column counts.
 fn unreadable(error: impl std::fmt::Display) -> Vec<String> {
+    let error = error.to_string();
+    let place = error.rsplit_once(" at line 1 column ");
+    let place = place.filter(|(_, column)| column.bytes().all(|byte| byte.is_ascii_digit()));
+    let problem = match place {
+        Some((problem, column)) => format!("not a valid JSON object (column {column}: {problem})"),
+        None => error,
+    };
     vec![format!(
-        "{error}; write {{\"tenant_id\": …, \"config_value\": {{feature: preference}}}}"
+        "{problem}; write {{\"tenant_id\": …, \"config_value\": {{feature: preference}}}}"
     )]
 }
 
