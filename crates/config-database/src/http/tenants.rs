@@ -42,7 +42,7 @@ pub(super) async fn erase(
 }
 
 /// The reason that is given for an erasure.
-pub(in crate::http) fn reason_of(given: &str) -> Result<Reason, Problem> {
+fn reason_of(given: &str) -> Result<Reason, Problem> {
     let reason = given.parse::<Reason>();
     reason.map_err(|invalid| Problem::bad_request(invalid.to_string()))
 }

@@ -68,6 +68,20 @@ pub struct Erased {
     pub api_keys: u64,
 }
 
+impl Erased {
+    /// Whether nothing was stored of the tenant.
+    pub(crate) fn found_nothing(&self) -> bool {
+        let kinds = [
+            self.configurations,
+            self.versions,
+            self.preferences,
+            self.changes,
+            self.api_keys,
+        ];
+        kinds.iter().all(|records| *records == 0)
+    }
+}
+
 /// An erasure in the list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Erasure {

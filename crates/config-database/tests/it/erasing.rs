@@ -441,18 +441,33 @@ async fn the_page_erases_whose_id_is_typed(kind: Kind) {
         form.push(("reason", "asked"));
         admin.post("/operators/erasures", &form).await
     };
-    for (form, status) in [
+    let without_token = [("tenant", "ann"), ("typed", "ann")];
+    assert_eq!(erase(&without_token).await.status(), 403);
+    // The form is there again, with what was put in and the mistake at its field.
+    for (tenant, typed, again, shown) in [
+        ("ann", "bob", "", "Not erased: this is not ann."),
+        ("", "ann", "an", "Not erased: the two ids are not the same."),
         (
-            vec![("csrf", csrf.as_str()), ("tenant", "ann"), ("typed", "an")],
-            400,
+            "",
+            "a b",
+            "a b",
+            "Not erased: `a b` is not a valid tenant_id",
         ),
-        (
-            vec![("csrf", csrf.as_str()), ("tenant", ""), ("typed", "ann")],
-            400,
-        ),
-        (vec![("tenant", "ann"), ("typed", "ann")], 403),
     ] {
-        assert_eq!(erase(&form).await.status(), status, "{form:?}");
+        let form = [
+            ("csrf", csrf.as_str()),
+            ("tenant", tenant),
+            ("typed", typed),
+            ("again", again),
+        ];
+        let answer = erase(&form).await;
+        assert_eq!(answer.status(), 422, "{form:?}");
+        let page = answer.text().await.unwrap();
+        assert!(page.contains(shown), "{page}");
+        assert_eq!(hidden(&page, "tenant"), tenant);
+        assert_eq!(hidden(&page, "typed"), typed);
+        assert_eq!(hidden(&page, "reason"), "asked");
+        assert_eq!(page.matches("aria-invalid").count(), 1, "{page}");
     }
     read(&server, preferences).await;
     let done = erase(&[("csrf", csrf.as_str()), ("tenant", "ann"), ("typed", "ann")]).await;
@@ -466,9 +481,19 @@ async fn the_page_erases_whose_id_is_typed(kind: Kind) {
     let hash = erasures["erasures"][0]["tenant_hash"].as_str().unwrap();
     assert_eq!(listed.matches(hash).count(), 2, "{listed}");
     assert!(!listed.contains("ann<"), "{listed}");
+    assert!(listed.contains("Erased. "), "{listed}");
+    let time = erasures["erasures"][0]["erased_at"].as_str().unwrap();
+    let time = format!("{} UTC", time[..19].replace('T', " "));
+    assert!(listed.contains(&time), "{time}: {listed}");
     // Without a page that led there, the id is typed twice.
     let twice = [("csrf", csrf.as_str()), ("typed", "bob"), ("again", "bob")];
-    assert_eq!(erase(&twice).await.status(), 303);
+    let done = erase(&twice).await;
+    assert_eq!(done.status(), 303);
+    let listed = admin
+        .text(done.headers()["location"].to_str().unwrap())
+        .await;
+    let nothing = "Nothing was stored of this tenant here.";
+    assert!(listed.contains(nothing), "{listed}");
 }
 
 async fn what_is_older_than_it_is_kept_goes_and_the_newest_versions_stay(kind: Kind) {
