@@ -361,6 +361,14 @@ async fn every_field_has_a_name_and_nothing_is_wider_than_a_phone() {
                 && e.getClientRects().length && e.getBoundingClientRect().right > 361).map(e => e.outerHTML.slice(0, 200))";
         assert_eq!(browser.run(overflow).await, json!([]), "{path}");
     }
+    let phone = Browser::screen(360).await;
+    let erasures = "/operators/erasures?tenant=user1";
+    for path in ["/operators", "/operators/quarantine", erasures] {
+        phone.goto(&format!("{}{path}", agent.config_url())).await;
+        let widths = "return [innerWidth, document.documentElement.scrollWidth]";
+        assert_eq!(phone.run(widths).await, json!([360, 360]), "{path}");
+    }
+    phone.close().await;
     // With the keyboard alone: from the top, the first stop skips to the content.
     browser
         .goto(&format!(
