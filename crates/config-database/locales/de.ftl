@@ -22,6 +22,7 @@ nav-sign-out = Abmelden
 nav-overview = Übersicht
 nav-organizations = Organisationen
 nav-quarantine = Quarantäne
+nav-erasures = Löschungen
 
 
 ## Sign in
@@ -169,6 +170,7 @@ form-paused-hint = An diesem Tag geht es von selbst weiter.
 form-zone = Zeitzone
 form-zone-hint = Eine Stadt, zum Beispiel Berlin oder New York.
 form-left-empty = Wenn leer: { $usual }, wie üblich.
+form-left-empty-text = Wenn leer: „{ $usual }“, wie üblich.
 form-time-left-empty = Wenn leer: { $usual } Uhr, wie üblich.
 form-none-ticked = Wenn nichts angekreuzt ist: { $usual }, wie üblich.
 form-of-organization = Von Ihrer Organisation.

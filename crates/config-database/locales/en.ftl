@@ -27,6 +27,7 @@ nav-sign-out = Sign out
 nav-overview = Overview
 nav-organizations = Organizations
 nav-quarantine = Quarantine
+nav-erasures = Erasures
 
 
 ## Sign in
@@ -180,6 +181,8 @@ form-paused-hint = Runs resume on this day.
 form-zone = Time zone
 form-zone-hint = A city such as Berlin or New York.
 form-left-empty = Left empty: { $usual }, as usual.
+# $usual is a text, which may be a sentence.
+form-left-empty-text = Left empty: “{ $usual }”, as usual.
 # $usual is a time of day, or a list of them.
 form-time-left-empty = Left empty: { $usual }, as usual.
 form-none-ticked = None ticked: { $usual }, as usual.

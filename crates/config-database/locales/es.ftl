@@ -22,6 +22,7 @@ nav-sign-out = Cerrar sesión
 nav-overview = Resumen
 nav-organizations = Organizaciones
 nav-quarantine = Cuarentena
+nav-erasures = Borrados
 
 
 ## Sign in
@@ -169,6 +170,7 @@ form-paused-hint = Ese día se reanuda automáticamente.
 form-zone = Zona horaria
 form-zone-hint = Una ciudad, por ejemplo Madrid o Nueva York.
 form-left-empty = Si se deja vacío: { $usual }, lo habitual.
+form-left-empty-text = Si se deja vacío: «{ $usual }», lo habitual.
 form-time-left-empty = Si se deja vacío: { $usual }, lo habitual.
 form-none-ticked = Si no se marca ninguno: { $usual }, lo habitual.
 form-of-organization = Definido por su organización.

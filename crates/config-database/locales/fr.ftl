@@ -22,6 +22,7 @@ nav-sign-out = Se déconnecter
 nav-overview = Vue d’ensemble
 nav-organizations = Organisations
 nav-quarantine = Quarantaine
+nav-erasures = Effacements
 
 
 ## Sign in
@@ -169,6 +170,7 @@ form-paused-hint = Tout reprend automatiquement ce jour-là.
 form-zone = Fuseau horaire
 form-zone-hint = Une ville, par exemple Paris ou New York.
 form-left-empty = Si vide : { $usual }, comme d’habitude.
+form-left-empty-text = Si vide : « { $usual } », comme d’habitude.
 form-time-left-empty = Si vide : { $usual }, comme d’habitude.
 form-none-ticked = Si rien n’est coché : { $usual }, comme d’habitude.
 form-of-organization = Réglage de votre organisation.

@@ -21,6 +21,7 @@ nav-sign-out = ログアウト
 nav-overview = 概要
 nav-organizations = 組織
 nav-quarantine = 隔離
+nav-erasures = 消去
 
 
 ## Sign in
@@ -167,6 +168,7 @@ form-paused-hint = この日に自動的に再開します。
 form-zone = タイムゾーン
 form-zone-hint = Tokyo や New York などの都市名を英語で入力してください。
 form-left-empty = 空欄の場合：通常どおり { $usual }。
+form-left-empty-text = 空欄の場合：通常どおり「{ $usual }」。
 form-time-left-empty = 空欄の場合：通常どおり { $usual }。
 form-none-ticked = 何も選択しない場合：通常どおり { $usual }。
 form-of-organization = 組織の設定です。

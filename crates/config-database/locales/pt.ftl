@@ -22,6 +22,7 @@ nav-sign-out = Sair
 nav-overview = Visão geral
 nav-organizations = Organizações
 nav-quarantine = Quarentena
+nav-erasures = Exclusões
 
 
 ## Sign in
@@ -169,6 +170,7 @@ form-paused-hint = Nesse dia, tudo volta automaticamente.
 form-zone = Fuso horário
 form-zone-hint = Uma cidade, por exemplo São Paulo ou Nova York.
 form-left-empty = Se ficar vazio: { $usual }, o padrão.
+form-left-empty-text = Se ficar vazio: “{ $usual }”, o padrão.
 form-time-left-empty = Se ficar vazio: { $usual }, o padrão.
 form-none-ticked = Se nenhum for marcado: { $usual }, o padrão.
 form-of-organization = Definido pela sua organização.

@@ -15,7 +15,7 @@ const TEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A feature that asks for the name of a shop, and two tenants who have it weekly.
 async fn prepare(server: &Running) {
-    let schema = json!({"properties": {"shop": {"type": "string", "title": "Name of your shop"}}})
+    let schema = json!({"properties": {"shop": {"type": "string", "title": "Name of your shop", "default": "Ask us."}}})
         .to_string();
     let jobs = json!({"jobs": {"posts": {"timezone": "UTC", "defaults": {"frequency": "daily"}}}});
     for (path, body) in [
@@ -44,6 +44,12 @@ async fn the_first_button_of_the_form_saves() {
     let (_, button) = form.split_once("<button").unwrap();
     let button = button.split('>').next().unwrap();
     assert!(!button.contains("name="), "{button}");
+    // A text of people's own is quoted where it is named.
+    assert!(form.contains("Left empty: “Ask us.”, as usual."), "{form}");
+    assert!(
+        page.contains("/operators/erasures\">Erasures</a>"),
+        "{page}"
+    );
 }
 
 #[cfg_attr(

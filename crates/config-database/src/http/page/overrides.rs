@@ -101,6 +101,11 @@ impl OverrideField {
         }
     }
 
+    /// Whether it holds a text of people's own, which pages quote.
+    pub(super) fn is_text(&self) -> bool {
+        matches!(self.input, Input::Text | Input::Paragraph)
+    }
+
     pub(super) fn has(&self, choice: &str) -> bool {
         self.value.lines().any(|line| line == choice)
     }
