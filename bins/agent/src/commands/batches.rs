@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use punctual_application::JobView;
 use punctual_domain::{BatchStatus, JobId, Trigger};
-use punctual_operations::model::{Batch, Batches, CancelledBatch, Restore};
+use punctual_operations::model::{Batch, Batches, CancelledBatch, Jobs, Restore};
 use uuid::Uuid;
 
 use super::{Failure, jobs::of_job};
@@ -31,9 +32,9 @@ pub(crate) async fn batches(settings: &Settings, options: BatchesOptions) -> Res
 
 async fn view(client: &Client, options: &BatchesOptions) -> Result<View, Failure> {
     if let Some(id) = options.batch {
-        let batch = of_id(client, id).await?;
+        let (batch, jobs) = (of_id(client, id).await?, jobs_of(client, options).await);
         return Ok(rendered(options.json, &batch, |batch| {
-            View::default().table(&table(std::slice::from_ref(batch)))
+            View::default().table(&table(std::slice::from_ref(batch), &jobs))
         }));
     }
     let (batches, more) =
@@ -44,14 +45,28 @@ async fn view(client: &Client, options: &BatchesOptions) -> Result<View, Failure
     if options.json {
         return Ok(rendered(true, &listed(batches), |_| View::default()));
     }
-    Ok(match (batches.is_empty(), more) {
-        (true, _) => View::default().line("No batches"),
-        (false, false) => View::default().table(&table(&batches)),
-        (false, true) => View::default().table(&table(&batches)).prose(format!(
+    if batches.is_empty() {
+        return Ok(View::default().line("No batches"));
+    }
+    let jobs = jobs_of(client, options).await;
+    let view = View::default().table(&table(&batches, &jobs));
+    Ok(if more {
+        view.prose(format!(
             "There are older ones; --limit shows more than {}",
             options.limit
-        )),
+        ))
+    } else {
+        view
     })
+}
+
+/// The jobs, which say whether they are paused; none for JSON, and where the agent does not say.
+async fn jobs_of(client: &Client, options: &BatchesOptions) -> Vec<JobView> {
+    if options.json {
+        return Vec::new();
+    }
+    let answer = client.get::<Jobs>("jobs", &[]).await;
+    answer.map_or_else(|_| Vec::new(), |answer| answer.jobs)
 }
 
 /// The newest batches of a job or of all, in a status or in any, and whether there are more.
@@ -80,13 +95,13 @@ fn listed(batches: Vec<Batch>) -> Batches {
     }
 }
 
-/// Batches with their progress.
-pub(super) fn table(batches: &[Batch]) -> Table {
+/// Batches with their progress, and with whether their jobs are paused.
+pub(super) fn table(batches: &[Batch], jobs: &[JobView]) -> Table {
     let mut table = Table::new(["batch", "status", "items", "due"]);
     for batch in batches {
         table.row([
             cell(&batch.job_id).below(batch.batch_id),
-            status(batch),
+            status(batch, jobs),
             items(batch),
             due(batch),
         ]);
@@ -104,7 +119,18 @@ fn due(batch: &Batch) -> Cell {
     }
 }
 
-fn status(batch: &Batch) -> Cell {
+/// The status of a batch, in the word that the pages have for it.
+fn status(batch: &Batch, jobs: &[JobView]) -> Cell {
+    let progress = &batch.progress;
+    let waits = progress.waiting > 0 && progress.processed + progress.waiting >= progress.total;
+    let is_paused = |job: &JobView| job.paused && job.job_id == batch.job_id;
+    match (batch.finished_at, batch.status) {
+        (None, BatchStatus::Queued | BatchStatus::Running) if jobs.iter().any(is_paused) => {
+            return cell("paused").toned(Tone::Warning);
+        }
+        (None, BatchStatus::Running) if waits => return cell("waiting"),
+        _ => {}
+    }
     let tone = match batch.status {
         BatchStatus::Completed if batch.progress.failed == 0 => Tone::Good,
         BatchStatus::Completed => Tone::Bad,
@@ -218,7 +244,7 @@ pub(super) async fn wait(client: &Client, ids: &[Uuid], as_json: bool) -> Result
     let good = |batch: &Batch| batch.progress.failed == 0 && batch.status == BatchStatus::Completed;
     let all_good = over.iter().all(good);
     show(as_json, &listed(over), |over| {
-        View::default().table(&table(&over.batches))
+        View::default().table(&table(&over.batches, &[]))
     });
     if all_good {
         Ok(())

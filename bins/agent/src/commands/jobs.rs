@@ -41,7 +41,7 @@ pub(super) fn table(jobs: &[JobView]) -> Table {
     let mut table = Table::new(["job", "state", "tenants", "next run"]);
     for job in jobs {
         let tenants = job.preferences().map(|follows| follows.tenants.to_string());
-        let next = job.next().map(minute);
+        let next = job.next().filter(|_| !job.paused).map(minute);
         table.row([
             cell(&job.job_id).below(job.schedule()),
             state(job),

@@ -121,7 +121,10 @@ impl Status {
         view = match &self.running {
             None => view.toned(Tone::Bad, unknown),
             Some(running) if running.is_empty() => view.line("none"),
-            Some(running) => view.table(&batches::table(running)),
+            Some(running) => {
+                let jobs = self.jobs.as_deref().unwrap_or_default();
+                view.table(&batches::table(running, jobs))
+            }
         };
         match &self.config_database {
             None => view,

@@ -193,6 +193,12 @@ async fn what_is_queued_of_a_paused_job_waits() {
     tokio::time::sleep(Duration::from_secs(3)).await;
     let path = format!("/api/v1/batches/{batch}");
     assert_eq!(agent.get(&path).await["status"], "queued");
+    // In the words of the pages.
+    let listed = stdout_of(&agent, &["batches"]);
+    assert!(listed.contains(" paused "), "{listed}");
+    assert!(!listed.contains("queued"), "{listed}");
+    let jobs = stdout_of(&agent, &["jobs"]);
+    assert!(jobs.contains(" paused by "), "{jobs}");
     stdout_of(&agent, &["resume", "posts"]);
     assert_eq!(completed(&agent, &batch).await["progress"]["succeeded"], 20);
 }
