@@ -42,7 +42,7 @@ impl Operator {
             let paused = FindingKind::Paused(waiting.job_id.clone());
             let mut pauses = findings.warnings.iter_mut();
             if let Some(pause) = pauses.find(|finding| finding.kind == paused) {
-                pause.what = format!("{}; waiting: {at_least}{items} in {batches}", pause.what);
+                pause.what = format!("{}; not begun: {at_least}{items} in {batches}", pause.what);
                 continue;
             }
             let (job_id, why) = (&waiting.job_id, reason(&waiting, held));

@@ -98,7 +98,7 @@ async fn what_is_due_and_does_not_begin_is_reported_with_the_reason() {
     operator.pause(&actor(), &posts()).await.unwrap();
     assert_eq!(finding(&operator, id).await, None);
     let pause = finding(&operator, "paused/posts").await.unwrap();
-    let what = "posts is paused; waiting: 2 items in 2 batches";
+    let what = "posts is paused; not begun: 2 items in 2 batches";
     assert_eq!(pause.what, what);
     operator.resume(&actor(), &posts()).await.unwrap();
 
