@@ -103,7 +103,7 @@ pub(super) async fn cancel(
     }))
 }
 
-pub(super) fn parse_id(id: &str) -> Result<Uuid, Problem> {
+fn parse_id(id: &str) -> Result<Uuid, Problem> {
     id.parse()
         .map_err(|_| Problem::bad_request("a batch_id is a UUID; GET /api/v1/batches lists them"))
 }

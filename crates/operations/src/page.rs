@@ -183,6 +183,16 @@ fn brief(text: &str) -> String {
     cut(text, "<code>", "</code>")
 }
 
+/// A sentence as HTML, with what stands between backticks as code.
+fn with_code(text: &str) -> String {
+    let parts = text.split('`').enumerate();
+    let part = |(at, part): (usize, &str)| match at % 2 {
+        0 => escape(part),
+        _ => format!("<code>{}</code>", escape(part)),
+    };
+    parts.map(part).collect()
+}
+
 /// A sentence as HTML, which may hold an error: a long one is cut, and shown as a whole on request.
 fn brief_text(text: &str) -> String {
     cut(text, "", "")

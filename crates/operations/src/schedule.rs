@@ -92,7 +92,7 @@ pub(super) struct UpcomingQuery {
     hours: Option<u32>,
 }
 
-/// Items due in the next hours, by instant and job.
+/// Items due in the next hours, by instant and job. Those of a paused job are among them, and are skipped until it is resumed.
 #[utoipa::path(get, path = "/schedule/upcoming", params(UpcomingQuery), responses(
     (status = 200, body = Upcoming, description = "The upcoming items"),
     AnyProblem

@@ -79,6 +79,9 @@ pub(super) struct Done {
     /// Named, and not done.
     #[serde(default)]
     left: u64,
+    /// Whether what was queued waits, or some of it may, as its job is paused.
+    #[serde(default)]
+    paused: bool,
     /// When it was done, in microseconds since 1970, where it can be undone by that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     at: Option<i64>,
@@ -93,6 +96,7 @@ impl Done {
             count: 0,
             batches: 0,
             left: 0,
+            paused: false,
             at: None,
         }
     }
@@ -127,6 +131,10 @@ impl Done {
             left: left as u64,
             ..self
         }
+    }
+
+    pub(super) fn paused(self, paused: bool) -> Self {
+        Self { paused, ..self }
     }
 
     pub(super) fn at(self, at: DateTime<Utc>) -> Self {
@@ -178,6 +186,11 @@ impl Done {
             format!(" <a href=\"{root}/batches/{batch}\">See the batch</a>.")
         });
         let (items, letters) = (are(*count, "item"), are(*count, "dead letter"));
+        let waits = match self.what {
+            _ if !self.paused => "",
+            What::Replayed => " What is of a paused job waits until you resume it.",
+            _ => " The job is paused: nothing of it begins until you resume it.",
+        };
         match self.what {
             What::Paused => format!(
                 "{job} is paused. What falls due before you resume it is not made up; what is queued waits."
@@ -190,10 +203,10 @@ impl Done {
                 )
             }
             What::Resumed => format!("{job} goes on with what falls due from now on."),
-            What::Triggered => format!("{items} queued for {job}.{batch}"),
+            What::Triggered => format!("{items} queued for {job}.{waits}{batch}"),
             What::Backfilled => {
                 let batches = amount(self.batches, "batch");
-                format!("{items} queued for {job} in {batches}.")
+                format!("{items} queued for {job} in {batches}.{waits}")
             }
             What::Cancelled => {
                 format!("The batch is cancelled. Up to {items} skipped; what has begun ends.")
@@ -214,7 +227,7 @@ impl Done {
                         amount(more, "batch")
                     ),
                 };
-                format!("{letters} replayed.{batch}{kept}")
+                format!("{letters} replayed.{waits}{batch}{kept}")
             }
             What::Discarded => format!(
                 "{letters} discarded, and can be reopened for 30 days. {}",
@@ -369,6 +382,13 @@ mod tests {
             "{html}"
         );
         assert!(html.ends_with("2 dead letters are not replayed: not open, or without a job."));
+        let html = said.paused(true).html("/dead-letters");
+        assert!(html.contains("replayed. What is of a paused job waits until you resume it. <a"));
+        let queued = Done::new(What::Triggered).job(&job).count(2).paused(true);
+        assert_eq!(
+            queued.html("/batches/x"),
+            "2 items are queued for posts. The job is paused: nothing of it begins until you resume it."
+        );
         let at = DateTime::from_timestamp_micros(1_234_567).unwrap();
         let one = Done::new(What::Discarded).count(1).at(at);
         let html = one.html("/dead-letters?job=posts&tenant=ann");

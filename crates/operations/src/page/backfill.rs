@@ -169,7 +169,8 @@ pub(super) async fn run(
             let done = Done::new(What::Backfilled).job(&job_id);
             let done = done
                 .count(report.count.to_run)
-                .batches(report.count.batches);
+                .batches(report.count.batches)
+                .paused(app.is_paused(&job_id).await);
             Ok(done.then(&format!("/jobs/{job_id}")))
         }
         Err(error) if is_refusal(&error) => {

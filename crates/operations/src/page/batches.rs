@@ -12,6 +12,7 @@ use punctual_application::{
 use punctual_domain::{Batch, BatchStatus, ItemStatus, Trigger};
 use punctual_web::Empty;
 use serde::Deserialize;
+use uuid::Uuid;
 
 use super::{
     App, Choice, Live, Pager, PagerQuery, Problem, ROWS_PER_PAGE, Visitor,
@@ -20,7 +21,7 @@ use super::{
     deliveries::DeliveryRow,
     job_of, render,
 };
-use crate::{audit::RequestActor, batches::parse_id};
+use crate::audit::RequestActor;
 
 const STATUSES: [&str; 4] = ["queued", "running", "completed", "cancelled"];
 /// Errors of a batch that are shown.
@@ -64,6 +65,12 @@ impl BatchRow {
     pub(super) fn left(&self) -> u64 {
         self.batch.total.saturating_sub(self.batch.processed())
     }
+}
+
+/// The id of a batch in an address.
+pub(super) fn batch_id(id: &str) -> Result<Uuid, Problem> {
+    let problem = || format!("`{id}` is not the id of a batch; find it on the page Batches");
+    id.parse().map_err(|_| Problem::bad_request(problem()))
 }
 
 /// Whether all that a batch has left are items whose work goes on elsewhere.
@@ -166,7 +173,7 @@ pub(super) async fn one(
     asked: PagerQuery,
 ) -> Result<Html<String>, Problem> {
     let Query(ResultsQuery { status }) = query?;
-    let batch = app.operator.batch(parse_id(&id)?).await?;
+    let batch = app.operator.batch(batch_id(&id)?).await?;
     let page = asked.page(ROWS_PER_PAGE);
     let (results, next) = app.operator.results(batch.batch_id, status, &page).await?;
     let mut errors = app.operator.failure_reasons(&batch).await?;
@@ -214,7 +221,7 @@ pub(super) async fn cancel(
     form: Result<Form<CancelForm>, FormRejection>,
 ) -> Result<Response, Problem> {
     let Form(CancelForm { confirmed, back }) = form?;
-    let batch_id = parse_id(&id)?;
+    let batch_id = batch_id(&id)?;
     let row = BatchRow::of(app.operator.batch(batch_id).await?, false);
     let to = format!("/batches/{batch_id}");
     let back = back_to(&back, &[&to], &to);

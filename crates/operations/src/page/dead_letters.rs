@@ -474,7 +474,9 @@ impl App {
             Action::Replay => {
                 let report = operator.replay(actor, key.as_ref(), selection).await?;
                 let left_out = report.left_out.iter().map(|left| left.dead_letters);
+                let paused = operator.queue.paused().await;
                 Done::new(What::Replayed)
+                    .paused(paused.is_ok_and(|paused| !paused.is_empty()))
                     .count(report.replayed)
                     .batches(report.batches.len())
                     .batch(report.batches.first().copied())

@@ -362,6 +362,7 @@ pub(super) async fn act(
                     match run.await {
                         Ok(queued) => {
                             let done = Done::new(What::Triggered).job(&job_id).count(queued.total);
+                            let done = done.paused(app.is_paused(&job_id).await);
                             Ok(done.then(&format!("/batches/{}", queued.batch_id)))
                         }
                         Err(error) if is_refusal(&error) => {
@@ -392,6 +393,12 @@ enum Next {
 }
 
 impl App {
+    /// Whether a job is paused; not, where the store does not say.
+    pub(super) async fn is_paused(&self, job_id: &JobId) -> bool {
+        let paused = self.operator.queue.paused().await;
+        paused.is_ok_and(|paused| paused.contains_key(job_id))
+    }
+
     /// Asks before it is run for more than one tenant, and before tenants are run for who have stored no preference.
     async fn trigger_or_ask(
         &self,

@@ -48,6 +48,7 @@ struct OverviewPage {
     trends: Option<TrendCharts>,
     hours: Vec<Hour>,
     heat: Vec<HeatRow>,
+    /// Number of items of jobs that are not paused.
     due: usize,
     /// Until when that falls due.
     until: DateTime<Utc>,
@@ -56,6 +57,10 @@ struct OverviewPage {
 }
 
 impl OverviewPage {
+    fn any_paused(&self) -> bool {
+        self.heat.iter().any(|row| row.paused)
+    }
+
     fn live(&self) -> LiveView<'_> {
         LiveView {
             now: &self.now,
@@ -74,6 +79,8 @@ struct Hour {
 
 struct HeatRow {
     job_id: JobId,
+    /// Whether the job is paused: while it is, what falls due is skipped.
+    paused: bool,
     cells: Vec<Cell>,
 }
 
@@ -177,7 +184,14 @@ pub(super) async fn show(
         let hour = (at - begin).num_hours().clamp(0, HEATMAP_HOURS as i64 - 1) as usize;
         by_job.entry(job_id).or_default()[hour] += items;
     }
-    let total = |hour: usize| by_job.values().map(|hours| hours[hour]).sum::<usize>();
+    let paused = timeout(STORE_TIMEOUT, app.operator.queue.paused());
+    let (paused, (now, _), trends) = tokio::join!(paused, app.now(), app.trends(None));
+    let paused = paused.ok().and_then(Result::ok).unwrap_or_default();
+    let runs = |job_id: &JobId| !paused.contains_key(job_id);
+    let total = |hour: usize| {
+        let of_jobs = by_job.iter().filter(|(job_id, _)| runs(job_id));
+        of_jobs.map(|(_, hours)| hours[hour]).sum::<usize>()
+    };
     let totals: Vec<usize> = (0..HEATMAP_HOURS).map(total).collect();
     let fullest = totals.iter().copied().max().unwrap_or(0).max(1);
     let hours = totals.iter().enumerate().map(|(hour, items)| Hour {
@@ -188,6 +202,7 @@ pub(super) async fn show(
     let most = by_job.values().flatten().copied().max().unwrap_or(0).max(1);
     let heat = by_job.iter().map(|(job_id, hours)| HeatRow {
         job_id: job_id.clone(),
+        paused: !runs(job_id),
         cells: hours
             .iter()
             .map(|items| Cell {
@@ -196,7 +211,6 @@ pub(super) async fn show(
             })
             .collect(),
     });
-    let ((now, _), trends) = tokio::join!(app.now(), app.trends(None));
     render(&OverviewPage {
         visitor,
         now,

@@ -420,6 +420,22 @@ async fn the_overview_is_told_when_something_else_falls_due() {
     let after = visit.open("/").await;
     after.has("3 items due until");
     assert_ne!(after.quoted("data-ahead=\""), ahead);
+    // What falls due of a paused job is in the table, and not in the sum.
+    visit.submit("/jobs/posts", &[("action", "pause")]).await;
+    let paused = visit.open("/").await;
+    paused
+        .has("1 item due until")
+        .has(">posts</a> <span class=\"hint\">paused</span>")
+        .has("All but paused")
+        .has("is skipped until you resume it");
+    let run = [("action", "trigger"), ("who", "some"), ("tenants", "ann")];
+    let queued = visit.submit("/jobs/posts", &run).await;
+    queued.has("nothing of it begins until you resume it");
+    let unknown = visit.open("/batches/x").await;
+    assert_eq!(unknown.status, StatusCode::BAD_REQUEST);
+    unknown
+        .has("find it on the page Batches")
+        .lacks("/api/v1/batches");
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,9 +11,9 @@ use punctual_web::Empty;
 use serde::Deserialize;
 
 use super::{
-    App, Choice, Live, Pager, PagerQuery, Problem, ROWS_PER_PAGE, Visitor, job_of, render,
+    App, Choice, Live, Pager, PagerQuery, Problem, ROWS_PER_PAGE, Visitor, batches::batch_id,
+    job_of, render,
 };
-use crate::batches::parse_id;
 
 #[derive(Template)]
 #[template(path = "waiting.html")]
@@ -103,7 +103,7 @@ pub(super) async fn list(
     let (tenant, batch) = (tenant.trim().to_owned(), batch.trim().to_owned());
     let filter = WaitingFilter {
         job_id: job_of(&job)?,
-        batch_id: (!batch.is_empty()).then(|| parse_id(&batch)).transpose()?,
+        batch_id: (!batch.is_empty()).then(|| batch_id(&batch)).transpose()?,
         item_id: (!tenant.is_empty())
             .then(|| ItemId::new(&tenant))
             .transpose()?,

@@ -98,7 +98,7 @@ pub enum JobTiming {
 pub struct FixedTiming {
     /// The schedule in words, or its cron expression, with its time zone.
     pub schedule: String,
-    /// When it falls due next; `null`: never again.
+    /// When it falls due next, also of a paused job, which skips it; `null`: never again.
     pub next: Option<DateTime<Utc>>,
 }
 
@@ -120,7 +120,7 @@ pub struct PreferenceTiming {
     pub trouble: Option<String>,
     /// Number of slots of the tenants.
     pub slot_count: usize,
-    /// When the next tenant falls due.
+    /// When the next tenant falls due, also of a paused job, which skips it.
     pub next_due: Option<DateTime<Utc>>,
     /// The 100 slots with the most tenants.
     pub slots: Vec<SlotStatus>,
