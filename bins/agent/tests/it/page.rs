@@ -365,8 +365,9 @@ async fn every_field_has_a_name_and_nothing_is_wider_than_a_phone() {
     let erasures = "/operators/erasures?tenant=user1";
     for path in ["/operators", "/operators/quarantine", erasures] {
         phone.goto(&format!("{}{path}", agent.config_url())).await;
-        let widths = "return [innerWidth, document.documentElement.scrollWidth]";
-        assert_eq!(phone.run(widths).await, json!([360, 360]), "{path}");
+        let fits =
+            "return innerWidth === 360 && document.documentElement.scrollWidth <= innerWidth";
+        assert_eq!(phone.run(fits).await, true, "{path}");
     }
     phone.close().await;
     // With the keyboard alone: from the top, the first stop skips to the content.
