@@ -57,6 +57,7 @@ mod fence;
 mod group_commit;
 mod host;
 mod kept_outputs;
+mod late_changes;
 mod migrations;
 mod operations;
 mod operator_keys;

@@ -27,6 +27,7 @@ use crate::{
     errors::not_open,
     fence::GIVEN_UP,
     kept_outputs::FORGET_KEPT,
+    late_changes::leave_out_settled,
     prepared_outputs::remove_old,
     trace,
 };
@@ -342,7 +343,9 @@ pub(crate) async fn enqueue(
     firing: Firing,
     now: DateTime<Utc>,
 ) -> Result<Enqueued, StoreError> {
-    let batches = insert(connection, firing.batches, now).await?;
+    let mut batches = firing.batches;
+    leave_out_settled(connection, &mut batches).await?;
+    let batches = insert(connection, batches, now).await?;
     if !firing.positions.is_empty() {
         let micros = |at: DateTime<Utc>| at.timestamp_micros();
         let positions = firing.positions.iter().map(|position| {

@@ -38,6 +38,10 @@ pub trait WorkQueue: Send + Sync {
 
     /// Stores the batches, their chunks and the positions in one transaction. A batch that is already there
     /// is left as it is, and `high_water_mark` never goes back: another agent may have been further.
+    ///
+    /// A batch of a [late change](punctual_domain::Trigger::LateChange) leaves out those of its items whose run, due at the same
+    /// instant, was skipped for a reason that [settles](punctual_domain::SkipReason::SETTLING) it, or stands in a batch that
+    /// is cancelled and has not ended. Without any item left it is not stored.
     async fn enqueue(&self, firing: Firing, now: DateTime<Utc>) -> Result<Enqueued, StoreError>;
 
     /// The jobs that are paused.

@@ -172,6 +172,7 @@ pub async fn store<S: WorkQueue + ChunkQueue + BatchStore>(store: &S, reader: &d
     work_queue::a_cancelled_batch_says_so_and_ends(tested).await;
     work_queue::dead_letters_are_replayed_once_or_discarded(tested).await;
     batch_store::what_was_skipped_is_run_by_a_later_batch_and_every_count_stays(tested).await;
+    work_queue::a_late_change_leaves_out_what_was_settled(tested).await;
     work_queue::a_replay_that_is_skipped_opens_its_dead_letter_again(tested).await;
     batch_store::who_is_running_is_known_to_other_occurrences(tested).await;
     batch_store::what_had_nothing_to_do_has_run_and_is_counted_by_itself(tested).await;

@@ -152,6 +152,18 @@ words!(
     Restored = "restored",
 );
 
+impl SkipReason {
+    /// The reasons that settle a run: whatever is learned later of its tenant, only a backfill runs it. The others tell what
+    /// the preference or the source said at that moment.
+    pub const SETTLING: [Self; 5] = [
+        Self::JobRemoved,
+        Self::Cancelled,
+        Self::Expired,
+        Self::Overlap,
+        Self::Restored,
+    ];
+}
+
 /// An item's durable outcome.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -205,6 +205,26 @@ async fn items_are_looked_up_one_by_one_however_many_results_a_run_has() {
         let by_index = |step: &String| step.contains(index);
         assert!(steps.iter().any(by_index), "{steps:#?}");
     }
+    for (sql, terms) in [
+        (
+            crate::late_changes::SETTLED,
+            "skipped_items_of_tenant (tenant_id=? AND job_id=? AND occurrence=?)",
+        ),
+        (crate::late_changes::CANCELLED, "batches_of_run (run=?)"),
+        (
+            crate::late_changes::CANCELLED,
+            "chunks_of_batch (batch_id=?)",
+        ),
+    ] {
+        let steps = plan(&store, sql).await;
+        let by_index = steps.iter().any(|step| step.contains(terms));
+        let scans = ["SCAN s", "SCAN n", "SCAN b", "SCAN c", "SCAN m"];
+        let scans = |step: &String| scans.contains(&step.as_str());
+        assert!(
+            by_index && !steps.iter().any(scans),
+            "{terms}\n{sql}\n{steps:#?}"
+        );
+    }
     let steps = plan(&store, crate::kept_outputs::CLEAR_KEPT).await;
     let by_chunk = |step: &String| step.contains("kept_outputs_of_chunk (chunk=?)");
     assert!(steps.iter().any(by_chunk), "{steps:#?}");

@@ -2,8 +2,8 @@
 
 use chrono::TimeDelta;
 use punctual_domain::{
-    BatchStatus, DeadLetter, DeadLetterState, Firing, ItemStatus, NewBatch, Priority, Shard,
-    ShardAssignment, StoredPosition, Trigger,
+    BatchStatus, DeadLetter, DeadLetterState, Firing, ItemId, ItemResult, ItemStatus, NewBatch,
+    Priority, Shard, ShardAssignment, SkipReason, StoredPosition, Trigger,
 };
 use uuid::Uuid;
 
@@ -319,6 +319,74 @@ pub(super) async fn dead_letters_are_replayed_once_or_discarded<S: WorkQueue + B
     assert_eq!(runs.len(), 1, "it is the same run");
     assert_eq!(runs[0].result, results[0]);
     assert_eq!(runs[0].batch_id, again.batch_id);
+}
+
+pub(super) async fn a_late_change_leaves_out_what_was_settled<S: WorkQueue + BatchStore>(
+    &Tested { store, reader }: &Tested<'_, S>,
+) {
+    use ItemStatus::{Skipped, Succeeded};
+    let token = Uuid::from_u128;
+    let now = at("2026-05-01T18:00:00Z");
+    // The items that are stored of a batch are run by `by`, and returned.
+    let run = async |batch: &NewBatch, by: u128| -> Vec<ItemId> {
+        let enqueued = store.enqueue(firing(batch), now).await.expect("works");
+        let known = reader.batch(batch.batch_id).await.expect("works");
+        let Some(stored) = enqueued.batches.first() else {
+            assert_eq!(known, None);
+            return Vec::new();
+        };
+        let items = stored.chunks[0].items.clone();
+        assert_eq!(known.expect("stored").total, items.len() as u64);
+        let claimed = claim(store, &stored.chunks[0], token(by)).await;
+        let results: Vec<_> = claimed.iter().map(|id| result(id, Succeeded)).collect();
+        commit(store, &stored.chunks[0], token(by), &results).await;
+        let (status, ..) = counts(reader, batch.batch_id).await;
+        assert_eq!(status, BatchStatus::Completed);
+        items
+    };
+    let settling = SkipReason::SETTLING;
+    let open = [SkipReason::Disabled, SkipReason::Rescheduled];
+    let all = tenants(730..730 + settling.len() + open.len());
+    let (settled, left) = all.split_at(settling.len());
+    let (new, _) = claimed(store, "2026-05-01", &all, token(111)).await;
+    let reasons = settling.iter().chain(&open);
+    let skipped = all.iter().zip(reasons).map(|(id, reason)| ItemResult {
+        error: Some(reason.as_str().to_owned()),
+        ..result(id, Skipped)
+    });
+    let skipped: Vec<_> = skipped.collect();
+    commit(store, &new.chunks[0], token(111), &skipped).await;
+    let late = |items: &[ItemId]| asked_for(Trigger::LateChange, "2026-05-01", items);
+    assert!(
+        run(&late(settled), 112).await.is_empty(),
+        "nothing is left of it"
+    );
+    assert_eq!(run(&late(&all), 113).await, left);
+    // What was moved to another time of the date was not skipped at that one.
+    let moved = NewBatch::new(
+        &job(),
+        Priority::Medium,
+        "daily 12:00 UTC".to_owned(),
+        at("2026-05-01T12:00:00Z"),
+        new.chunks[0].occurrence,
+        Trigger::LateChange,
+        now,
+        &all[..1],
+        500,
+    );
+    assert_eq!(run(&moved, 114).await, all[..1]);
+    let backfill = asked_for(Trigger::Backfill, "2026-05-01", settled);
+    assert_eq!(run(&backfill, 115).await, settled, "somebody asked for it");
+
+    // The process ended before it had skipped what was cancelled.
+    let (new, _) = claimed(store, "2026-05-02", &all, token(116)).await;
+    let late = asked_for(Trigger::LateChange, "2026-05-02", &all);
+    assert!(store.cancel(new.batch_id).await.expect("works"));
+    assert!(run(&late, 117).await.is_empty());
+    let skipped: Vec<_> = all.iter().map(|id| result(id, Skipped)).collect();
+    commit(store, &new.chunks[0], token(116), &skipped).await;
+    // They were skipped for another reason, and their batch is over.
+    assert_eq!(run(&late, 118).await, all);
 }
 
 pub(super) async fn a_replay_that_is_skipped_opens_its_dead_letter_again<

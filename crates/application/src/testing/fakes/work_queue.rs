@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, time::Duration};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use punctual_domain::{
-    BatchStatus, DeadLetter, DeadLetterState, Firing, ItemResult, ItemStatus, JobId, NewBatch,
-    ShardAssignment, Sharding, StoredPosition,
+    BatchStatus, Chunk, DeadLetter, DeadLetterState, Firing, ItemId, ItemResult, ItemStatus, JobId,
+    NewBatch, ShardAssignment, Sharding, SkipReason, StoredPosition, Trigger,
 };
 use uuid::Uuid;
 
-use super::{ChunkRow, FakeStore, Run, stored};
+use super::{ChunkRow, FakeStore, Run, Tables, stored};
 use crate::ports::{
     Enqueued, Leadership, Pause, PauseCause, StoreError, StoreErrorKind, WorkQueue,
 };
@@ -49,7 +49,13 @@ impl WorkQueue for FakeStore {
     async fn enqueue(&self, firing: Firing, now: DateTime<Utc>) -> Result<Enqueued, StoreError> {
         let mut tables = self.tables();
         let mut enqueued = Enqueued::default();
-        for batch in firing.batches {
+        for mut batch in firing.batches {
+            if batch.trigger == Trigger::LateChange {
+                tables.leave_out_settled(&mut batch);
+                if batch.chunks.is_empty() {
+                    continue;
+                }
+            }
             if !tables.batches.contains_key(&batch.batch_id) {
                 tables.insert(&batch, now);
                 tables.remove_old_prepared(now);
@@ -202,6 +208,46 @@ impl WorkQueue for FakeStore {
             tables.reopened.insert(letter.id, now);
         });
         Ok(opened.count())
+    }
+}
+
+impl Tables {
+    /// Takes out of the batch of a late change what was settled.
+    fn leave_out_settled(&self, batch: &mut NewBatch) {
+        for chunk in &mut batch.chunks {
+            let settled: Vec<bool> = chunk
+                .items
+                .iter()
+                .map(|item_id| self.is_settled(chunk, item_id))
+                .collect();
+            let mut settled = settled.into_iter();
+            chunk.items.retain(|_| settled.next() != Some(true));
+        }
+        batch.chunks.retain(|chunk| !chunk.items.is_empty());
+    }
+
+    /// Whether the run of an item that a late change has in this chunk was skipped for good, or is about to be.
+    fn is_settled(&self, late: &Chunk, item_id: &ItemId) -> bool {
+        let was_skipped = self.skipped.values().any(|skip| {
+            let reason = skip.result.error.as_deref();
+            skip.job_id == late.job_id
+                && skip.occurrence == late.occurrence
+                && skip.scheduled_at == late.scheduled_at
+                && skip.result.item_id == *item_id
+                && SkipReason::SETTLING
+                    .iter()
+                    .any(|settling| reason == Some(settling.as_str()))
+        });
+        let is_cancelled = |row: &ChunkRow| {
+            let chunk = &row.chunk;
+            !row.done
+                && chunk.job_id == late.job_id
+                && chunk.occurrence == late.occurrence
+                && chunk.scheduled_at == late.scheduled_at
+                && chunk.items.contains(item_id)
+                && self.is_cancelled(chunk.batch_id)
+        };
+        was_skipped || self.chunks.values().any(is_cancelled)
     }
 }
 
