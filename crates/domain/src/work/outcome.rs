@@ -153,8 +153,8 @@ words!(
 );
 
 impl SkipReason {
-    /// The reasons that settle a run: whatever is learned later of its tenant, only a backfill runs it. The others tell what
-    /// the preference or the source said at that moment.
+    /// The reasons that settle a run: a [late change](crate::Trigger::LateChange) does not bring it back, a backfill does. The
+    /// others say what the preference or the source was at that moment.
     pub const SETTLING: [Self; 5] = [
         Self::JobRemoved,
         Self::Cancelled,
