@@ -41,7 +41,7 @@ pub use planning::{
         Mirror,
         update::{MirrorDifference, Reading},
     },
-    placement::Placement,
+    placement::{Placement, fixed_placement, plan_edited},
     planner::{DueGroup, plan_fixed, plan_mirror},
     position::{Firing, Position, StoredPosition},
     prepare_ahead::plan_ahead,

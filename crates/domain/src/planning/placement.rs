@@ -1,14 +1,16 @@
-//! How a job places its tenants: the defaults that say when, the default zone, and the spread. An edit of the job file
-//! changes it for all of them at once, so it is kept beside the job's progress: the scheduler, in this process or the next
-//! one, then knows who was still to come.
+//! How a job places its tenants: the defaults that say when, the default zone, and the spread; of a job with a fixed schedule,
+//! the schedule. An edit of the job file changes it for all of them at once, so it is kept beside the job's progress: the
+//! scheduler, in this process or the next one, then knows who was still to come.
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Timelike, Utc};
 use serde_json::{Map, Value, json};
 
 use crate::{
     ids::FeatureType,
-    preference::stored::Preference,
-    time::{occurrence::Occurrence, recurrence::Recurrence, slot::Slot, zone::Zone},
+    preference::{effective::MergedPreference, stored::Preference},
+    time::{
+        occurrence::Occurrence, recurrence::Recurrence, schedule::Schedule, slot::Slot, zone::Zone,
+    },
 };
 
 /// How a job places its tenants.
@@ -67,6 +69,48 @@ impl Placement {
             spread_minutes: value["spread_minutes"].as_u64()?.try_into().ok()?,
         })
     }
+}
+
+/// A fixed schedule as a text that [`plan_edited`] reads. Equal schedules have equal texts.
+#[must_use]
+pub fn fixed_placement(schedule: &Schedule) -> String {
+    match schedule {
+        Schedule::Slot(slot) => {
+            json!({ "schedule": MergedPreference::of_slot(slot.clone()).to_json() })
+        }
+        Schedule::Cron(cron) => json!({ "cron": cron.to_string() }),
+    }
+    .to_string()
+}
+
+/// What was still to come of a fixed schedule, given as its text, when the job file was edited, and falls due now because its
+/// new time for the same date, or for the same hour, is not later than `until`.
+///
+/// A cron expression names instants, and no dates to which they belong: none of its runs is known to be the same as one that was
+/// still to come, so the times of the new schedule count from the edit on.
+#[must_use]
+pub fn plan_edited(
+    before: &str,
+    schedule: &Schedule,
+    until: DateTime<Utc>,
+) -> Vec<(DateTime<Utc>, Occurrence)> {
+    let (Some(old), Schedule::Slot(new)) = (parse_fixed(before), schedule) else {
+        return Vec::new();
+    };
+    let zero = TimeDelta::zero();
+    let first = still_to_come((&old, zero), (new, zero), until, until);
+    std::iter::successors(first, |instant| new.next_after(*instant))
+        .take_while(|instant| *instant <= until)
+        .map(|instant| (instant, new.occurrence_key(instant)))
+        .collect()
+}
+
+/// The slot of a fixed schedule; `None` when the text is of another one.
+fn parse_fixed(text: &str) -> Option<Slot> {
+    let value: Value = serde_json::from_str(text).ok()?;
+    let stored = Preference::parse(value["schedule"].as_object()?).ok()?;
+    let merged = MergedPreference::merge(&stored, &Preference::default(), &Zone::utc());
+    Some(merged.ok()?.slot)
 }
 
 /// When a tenant falls due whose next occurrence after `after` was still to come in `old`, and whose time for the same
@@ -130,5 +174,115 @@ fn is_as_late(new: &Slot, instant: DateTime<Utc>, old: &Slot, next: DateTime<Utc
             hour(new, instant) >= hour(old, next)
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::cron::CronSchedule;
+
+    fn schedule(fields: &Value) -> Schedule {
+        match fields["cron"].as_str() {
+            Some(cron) => Schedule::Cron(CronSchedule::new(cron, Zone::utc()).unwrap()),
+            None => {
+                let stored = Preference::parse(fields.as_object().unwrap()).unwrap();
+                let merged = MergedPreference::merge(&stored, &Preference::default(), &Zone::utc());
+                merged.unwrap().slot.into()
+            }
+        }
+    }
+
+    #[test]
+    fn the_text_of_a_fixed_schedule_tells_it_from_others() {
+        let all = [
+            json!({"frequency": "daily", "preferred_time": "09:00"}),
+            json!({"frequency": "daily", "preferred_time": ["09:00", "18:00"]}),
+            json!({"frequency": "daily", "preferred_time": "09:00", "timezone": "Europe/Berlin"}),
+            json!({"frequency": "daily", "interval": 3, "start_date": "2026-03-01", "end_date": "2026-04-01"}),
+            json!({"frequency": "daily", "paused_until": "2026-03-05"}),
+            json!({"frequency": "weekly", "preferred_day": ["monday", "friday"]}),
+            json!({"frequency": "monthly", "preferred_day": "last friday"}),
+            json!({"frequency": "once", "date": "2026-03-05"}),
+            json!({"frequency": "hourly", "preferred_time": "00:20"}),
+            json!({"cron": "0 9 * * *"}),
+            json!({"cron": "0 9 * * 1"}),
+        ];
+        let texts: std::collections::BTreeSet<String> = all
+            .iter()
+            .map(|fields| fixed_placement(&schedule(fields)))
+            .collect();
+        assert_eq!(texts.len(), all.len());
+        for fields in &all {
+            let schedule = schedule(fields);
+            let read = parse_fixed(&fixed_placement(&schedule)).map(Schedule::Slot);
+            let slot = matches!(schedule, Schedule::Slot(_)).then_some(schedule);
+            assert_eq!(read, slot, "{fields}");
+        }
+    }
+
+    #[test]
+    fn what_was_still_to_come_of_a_fixed_schedule_falls_due_where_its_new_time_has_passed() {
+        // A Monday.
+        let until = "2026-03-02T14:20:00Z".parse().unwrap();
+        let daily = |times: Value| json!({"frequency": "daily", "preferred_time": times});
+        let hourly = |time: &str| json!({"frequency": "hourly", "preferred_time": time});
+        let cron = |text: &str| json!({ "cron": text });
+        let weekly = |day: &str| {
+            json!({"frequency": "weekly", "preferred_day": day,
+            "preferred_time": "14:22"})
+        };
+        for (before, after, expected) in [
+            (
+                daily(json!("14:22")),
+                daily(json!("13:59")),
+                "2026-03-02 13:59",
+            ),
+            (daily(json!("14:22")), daily(json!("14:22")), ""),
+            (daily(json!("14:22")), daily(json!("16:00")), ""),
+            // It has run for this date.
+            (daily(json!("14:19")), daily(json!("13:59")), ""),
+            (
+                daily(json!(["10:00", "14:22"])),
+                daily(json!(["09:00", "13:59"])),
+                "2026-03-02#2 13:59",
+            ),
+            (
+                daily(json!(["14:22", "15:00"])),
+                daily(json!(["13:00", "13:59"])),
+                "2026-03-02 13:00, 2026-03-02#2 13:59",
+            ),
+            (weekly("monday"), daily(json!("13:59")), "2026-03-02 13:59"),
+            // It was not due on this date.
+            (weekly("friday"), daily(json!("13:59")), ""),
+            (
+                hourly("00:30"),
+                hourly("00:10"),
+                "2026-03-02T14:10:00Z 14:10",
+            ),
+            (hourly("00:10"), hourly("00:15"), ""),
+            // A cron expression names no date.
+            (cron("22 14 * * *"), cron("59 13 * * *"), ""),
+            (cron("22 14 * * *"), daily(json!("13:59")), ""),
+            (daily(json!("14:22")), cron("59 13 * * *"), ""),
+        ] {
+            let (old, new) = (schedule(&before), schedule(&after));
+            let planned = plan_edited(&fixed_placement(&old), &new, until);
+            let planned: Vec<String> = planned
+                .iter()
+                .map(|(instant, key)| format!("{key} {}", instant.format("%H:%M")))
+                .collect();
+            assert_eq!(planned.join(", "), expected, "{before} {after}");
+        }
+        let others = Placement {
+            feature_type: None,
+            defaults: Preference::default(),
+            default_zone: Zone::utc(),
+            spread_minutes: 1,
+        };
+        let new = schedule(&daily(json!("13:59")));
+        for text in [others.to_text().as_str(), "", "{}"] {
+            assert!(plan_edited(text, &new, until).is_empty(), "{text}");
+        }
     }
 }

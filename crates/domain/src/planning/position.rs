@@ -103,11 +103,11 @@ pub struct StoredPosition {
     /// When the full read began that the preferences came from, beside what the feed has brought since; `None` for a job with
     /// a fixed schedule.
     pub snapshot_at: Option<DateTime<Utc>>,
-    /// When the job began, last had its placement edited, or last left something out because it was paused: what fell due
+    /// When the job began, last had its placement or its fixed schedule edited, or last left something out because it was paused: what fell due
     /// before is not made up for. `None`: before this was kept.
     pub began: Option<DateTime<Utc>>,
-    /// How the job placed its tenants, as [`Placement::to_text`](crate::Placement::to_text) says it; `None` for a job with
-    /// a fixed schedule.
+    /// How the job placed its tenants, as [`Placement::to_text`](crate::Placement::to_text) says it, or its fixed schedule, as
+    /// [`fixed_placement`](crate::fixed_placement) does; `None`: before this was kept.
     pub placement: Option<String>,
 }
 

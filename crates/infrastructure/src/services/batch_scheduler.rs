@@ -13,8 +13,8 @@ use punctual_application::{
     ports::{Clock, Enqueued, ItemSource, ItemSourceError, StoreError, WorkQueue},
 };
 use punctual_domain::{
-    Firing, JobConfig, NewBatch, Occurrence, Schedule, Sharding, Source, TenantId, Trigger, Work,
-    plan_fixed,
+    Firing, JobConfig, NewBatch, Occurrence, Schedule, Sharding, Source, StoredPosition, TenantId,
+    Trigger, Work, fixed_placement, plan_edited, plan_fixed,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +24,7 @@ use crate::{
     lateness::Lateness,
     services::{
         leadership::{LeaderElection, LeaderState},
-        positions::{JobPosition, Positions},
+        positions::Positions,
     },
 };
 
@@ -167,7 +167,7 @@ impl BatchScheduler {
                     self.failures
                         .succeeded(&Operation::PlanJob(job.job_id.clone()));
                     firing.batches.extend(batches);
-                    firing.positions.push(position.planned(&job.job_id, now));
+                    firing.positions.push(position);
                     next = earlier(next, schedule.next_after(now));
                 }
                 Err(error) => {
@@ -187,21 +187,40 @@ impl BatchScheduler {
         sources: &BTreeMap<String, Source>,
         recipients: &[TenantId],
         now: DateTime<Utc>,
-    ) -> Result<(JobPosition, Vec<NewBatch>), PlanError> {
+    ) -> Result<(StoredPosition, Vec<NewBatch>), PlanError> {
         let start = self.positions.start(&job.job_id, now).await?;
         let from = start.position.planned_until();
+        let placement = fixed_placement(schedule);
+        let before = start.placement.as_deref();
+        let before = before.filter(|before| *before != placement);
+        // What was still to come falls due, also where its new time has passed.
+        let moved = before.map(|before| plan_edited(before, schedule, from));
+        let mut planned = start.planned(&job.job_id, now);
+        if before.is_some() {
+            planned.began = Some(now);
+        }
+        planned.placement = Some(placement);
+        let moved = moved
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(instant, occurrence)| (instant, occurrence, Trigger::LateChange));
         let due = plan_fixed(schedule, job.catch_up, from, now);
+        let due = due.into_iter().map(|(instant, occurrence)| {
+            let trigger = start.position.trigger_at(instant);
+            (instant, occurrence, trigger)
+        });
+        let due: Vec<_> = moved.chain(due).collect();
         if due.is_empty() {
-            return Ok((start, Vec::new()));
+            return Ok((planned, Vec::new()));
         }
         let categories = self.item_source.load(sources).await?;
         let items = item_ids(job.kind, &categories, recipients);
         if items.is_empty() {
             info!(job_id = %job.job_id, "Job {} fell due, but its source has no items", job.job_id);
-            return Ok((start, Vec::new()));
+            return Ok((planned, Vec::new()));
         }
         let sharding = &self.positions.sharding;
-        let batch = |(instant, occurrence): (DateTime<Utc>, Occurrence)| {
+        let batch = |(instant, occurrence, trigger): (DateTime<Utc>, Occurrence, Trigger)| {
             let items = sharding.items_at(&job.job_id, occurrence.shard_date()?, &items);
             if items.is_empty() {
                 return None;
@@ -212,7 +231,7 @@ impl BatchScheduler {
                 schedule.to_string(),
                 instant,
                 occurrence,
-                start.position.trigger_at(instant),
+                trigger,
                 now,
                 &items,
                 chunk_size_of(job.kind, self.options.chunk_size),
@@ -220,7 +239,7 @@ impl BatchScheduler {
             Some(batch.of_job(job, schedule.period_from(instant)))
         };
         let batches = due.into_iter().filter_map(batch).collect();
-        Ok((start, batches))
+        Ok((planned, batches))
     }
 
     /// Stores a firing. Positions alone are stored now and then: without them the next start plans a stretch again in which

@@ -21,7 +21,7 @@ pub(crate) struct JobPosition {
     pub(crate) began: Option<DateTime<Utc>>,
     /// When the full read began that the last run of the agent planned with.
     pub(crate) snapshot_at: Option<DateTime<Utc>>,
-    /// How the last plan had placed the tenants.
+    /// How the last plan had placed the tenants, or by which fixed schedule it went.
     pub(crate) placement: Option<String>,
     /// Until when it has been planned by what the store says.
     stored_until: Option<DateTime<Utc>>,
@@ -35,7 +35,7 @@ impl JobPosition {
             planned_until: now,
             high_water_mark: self.position.high_water_mark().max(now),
             snapshot_at: None,
-            began: None,
+            began: self.began,
             placement: None,
         }
     }
@@ -113,11 +113,12 @@ impl Positions {
     }
 
     /// Whether the store knows well enough without these how far the jobs have been planned: a start would plan a stretch
-    /// again in which nothing fell due.
+    /// again in which nothing fell due, by the same placement.
     pub(crate) fn are_stored(&self, positions: &[StoredPosition]) -> bool {
         positions.iter().all(|planned| {
             let known = self.jobs.get(&planned.job_id);
             known
+                .filter(|known| known.placement == planned.placement)
                 .and_then(|known| known.stored_until)
                 .is_some_and(|stored| {
                     (TimeDelta::zero()..STORE_EVERY).contains(&(planned.planned_until - stored))

@@ -26,7 +26,7 @@ pub(super) struct JobMirror {
     /// How the tenants were placed until the job file was edited, while that is still to be made up for.
     pub(super) placed_before: Option<Placement>,
     /// When the job began, last had its placement edited, or last left something out for a pause: nothing from before it is
-    /// planned late. `None`: in an earlier run of the agent.
+    /// planned late. `None`: the store does not say, or has not been asked.
     pub(super) began: Option<DateTime<Utc>>,
     pub(super) mirror: MirrorHandle,
     /// Whether the mirror knows until when the job has been planned.
