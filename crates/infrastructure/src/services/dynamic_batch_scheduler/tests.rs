@@ -18,7 +18,8 @@ use punctual_application::{
     testing::{FakeItemSource, FakeStore, ManualClock},
 };
 use punctual_domain::{
-    BatchConfig, Change, ChangeKind, PreferenceRecord, Sharding, TenantId, Trigger,
+    BatchConfig, Change, ChangeKind, ItemResult, ItemStatus, PreferenceRecord, Sharding,
+    SkipReason, TenantId, Trigger,
 };
 use serde_json::{Value, json};
 
@@ -401,6 +402,106 @@ async fn a_preference_stored_in_time_but_seen_late_still_runs() {
         ["posts 01 09:00 1", "posts 01 09:00 1 late"]
     );
     bench.stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_settled_does_not_run_after_a_restart() {
+    for (is_cancelled, skipped_as, runs_again) in [
+        // The process ends before it has skipped the item.
+        (true, None, false),
+        (true, Some(SkipReason::Cancelled), false),
+        (false, Some(SkipReason::JobRemoved), false),
+        (false, Some(SkipReason::Disabled), true),
+    ] {
+        let scripted = Arc::new(Scripted::default());
+        let store: Arc<FakeStore> = Arc::default();
+        let first = start(scripted.clone(), store.clone(), "2026-03-01T08:58:00Z");
+        first.sleep(40).await;
+        scripted.change("a", Some(daily("09:00")), "2026-03-01T08:58:30Z");
+        first.sleep(85).await;
+        assert_eq!(first.queued().await, ["posts 01 09:00 1"]);
+        let [chunk] = store.pending().try_into().unwrap();
+        if is_cancelled {
+            assert!(store.cancel(chunk.batch_id).await.unwrap());
+        }
+        if let Some(reason) = skipped_as {
+            let claimant = Claimant {
+                process: uuid::Uuid::nil(),
+                token: uuid::Uuid::nil(),
+            };
+            let now = "2026-03-01T09:00:05Z".parse().unwrap();
+            let claim = store.claim(&chunk, claimant, now).await.unwrap();
+            let skipped = ItemResult {
+                item_id: claim.items[0].clone(),
+                status: ItemStatus::Skipped,
+                failure_kind: None,
+                attempts: 0,
+                preference: None,
+                output: None,
+                error: Some(reason.as_str().to_owned()),
+                started_at: now,
+                finished_at: Some(now),
+                waiting: None,
+            };
+            let skipped = store.commit(&chunk, claimant.token, &[skipped]).await;
+            assert_eq!(skipped.unwrap().taken, 1);
+        }
+        first.stop.cancel();
+        first.sleep(1).await;
+
+        let second = start(scripted, store, "2026-03-01T09:01:00Z");
+        second.sleep(10).await;
+        let again = ["posts 01 09:00 1", "posts 01 09:00 1 late"];
+        let expected = &again[..1 + usize::from(runs_again)];
+        let mut queued = second.queued().await;
+        queued.sort();
+        assert_eq!(queued, expected, "{skipped_as:?}");
+        second.stop.cancel();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_of_a_fixed_schedule_costs_and_doubles_no_run() {
+    let file = |schedule: &Value| {
+        let mut file = jobs();
+        file["jobs"][1]["schedule"] = schedule.clone();
+        Jobs::from(punctual_project::parse_batch_config(&file, &Zone::utc()).unwrap())
+    };
+    let at = |time: &str| json!({"frequency": "daily", "preferred_time": time});
+    let cron = |text: &str| json!({ "cron": text });
+    let edited_at: DateTime<Utc> = "2026-03-01T05:55:00Z".parse().unwrap();
+    for restarts in [false, true] {
+        for (before, after, expected) in [
+            (at("06:00"), at("05:30"), "report 01 05:30 1 late"),
+            (at("05:50"), at("05:30"), "report 01 05:50 1"),
+            (at("06:00"), at("06:30"), "report 01 06:30 1"),
+            // A cron expression names no date whose run was to come.
+            (cron("0 6 * * *"), cron("30 5 * * *"), ""),
+        ] {
+            let store: Arc<FakeStore> = Arc::default();
+            let begin = |schedule: &Value, now: &str| {
+                let jobs = file(schedule);
+                start_jobs(Arc::default(), store.clone(), now, || 1.0, jobs)
+            };
+            let mut bench = begin(&before, "2026-03-01T05:40:00Z");
+            bench.sleep(15 * 60).await;
+            if restarts {
+                bench.stop.cancel();
+                bench.sleep(1).await;
+                bench = begin(&after, "2026-03-01T05:55:00Z");
+            } else {
+                bench.jobs.replace((*file(&after).current()).clone());
+            }
+            bench.sleep(5).await;
+            let report = JobId::new("report").unwrap();
+            let position = store.position(&report).await.unwrap().unwrap();
+            assert!(position.began >= Some(edited_at), "explain says so");
+            bench.sleep(4 * 3600).await;
+            let queued = bench.queued().await.join(", ");
+            assert_eq!(queued, expected, "{before} {after}");
+            bench.stop.cancel();
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
