@@ -29,6 +29,7 @@ pub use jobs::{
     defaults::{JobDefaults, Run},
     keep::KeepDays,
     source::{Filter, Location, Source},
+    succession::Succession,
 };
 pub use planning::{
     backfill::{BackfillGroup, Dates, InvalidDates},

@@ -86,6 +86,7 @@ impl NewBatch {
                 expires_at: None,
                 allow_unknown: false,
                 key_form: KeyForm::Slashes,
+                after: Vec::new(),
             })
             .collect();
         Self {

@@ -50,6 +50,10 @@ pub struct Chunk {
     /// How the idempotency keys of its items are written.
     #[serde(default)]
     pub key_form: KeyForm,
+    /// The chunks with the earlier runs of its items that were queued to be made up for, the one with most of them first: its items
+    /// begin when those runs have ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<String>,
 }
 
 fn yes() -> bool {
@@ -99,5 +103,6 @@ mod tests {
         assert_eq!(chunk.key_form, KeyForm::Colons);
         assert!(!chunk.is_expired("2036-03-01T09:00:00Z".parse().unwrap()) && !chunk.makes_up());
         assert!(chunk.allow_unknown);
+        assert_eq!(chunk.after, [""; 0]);
     }
 }

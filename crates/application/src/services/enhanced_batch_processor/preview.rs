@@ -254,6 +254,7 @@ impl EnhancedBatchProcessor {
             expires_at: None,
             allow_unknown: false,
             key_form: KeyForm::Slashes,
+            after: Vec::new(),
         }
     }
 
