@@ -70,6 +70,10 @@ pub(crate) const OVERLAPPING: &str = "SELECT n.tenant_id FROM @running_items n
      WHERE w.job_id || '' = $1 AND @in_texts(w.tenant_id, $4) AND w.run <> $5 AND w.phase + 0 < 3
        AND w.stage <> 4";
 
+/// Those of some chunks that have not ended.
+pub(crate) const OPEN: &str = "SELECT c.chunk_id, c.chunk, c.run, m.message FROM @chunks c
+     JOIN @chunk_messages m ON m.chunk = c.chunk WHERE @in_texts(c.chunk_id, $1) AND c.done IN (0, 2)";
+
 /// Records the items that a claim gave, where they are not all.
 const ASSIGN_ITEMS: &str = "UPDATE @chunks SET items = $2, superseded = $3 WHERE chunk = $1";
 
@@ -184,10 +188,11 @@ pub(crate) async fn claim_chunks(
     // After the claims: what ends between the two is found among the outcomes.
     let outcomes = outcomes_by_run(connection, &claimed).await?;
     let erased = erased_among(connection, &claimed).await?;
+    let open = open_before(connection, &claimed).await?;
     let mut claims = Vec::with_capacity(claimed.len());
     for (chunk, row) in claimed {
         let given = share(chunk, &row, outcomes.get(&row.run), &erased, &mut in_work);
-        let running: Vec<String> = if row.some_run {
+        let mut running: Vec<String> = if row.some_run {
             let occurrence = chunk.occurrence.to_string();
             let others = values![
                 &chunk.job_id,
@@ -200,6 +205,8 @@ pub(crate) async fn claim_chunks(
         } else {
             Vec::new()
         };
+        let before = chunk.after.iter().filter_map(|id| open.get(id));
+        running.extend(before.flatten().cloned());
         if given.items.len() < chunk.items.len() {
             let items = json!(given.items).to_string();
             let assigned = values![row.own, items, given.superseded];
@@ -241,6 +248,35 @@ async fn active_claims(
     let only_one = only_one.flatten().cloned().collect();
     let others = values![runs.as_slice(), own.as_slice(), Value::Texts(only_one)];
     connection.fetch(ACTIVE_CLAIMS, others).await
+}
+
+/// The items without an outcome of the chunks that these are to begin after. Those that wait in their turn are among them.
+async fn open_before(
+    connection: &mut Connection<'_>,
+    claimed: &[(&Chunk, ClaimedRow)],
+) -> Result<HashMap<String, Vec<String>>, StoreError> {
+    let before = claimed.iter().flat_map(|(chunk, _)| &chunk.after);
+    let before: BTreeSet<&String> = before.collect();
+    if before.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let before = values![Value::Texts(before.into_iter().cloned().collect())];
+    let found: Vec<(String, i64, i64, String)> = connection.fetch(OPEN, before).await?;
+    let mut open = HashMap::with_capacity(found.len());
+    for (chunk_id, own, run, message) in found {
+        // One that cannot be read ends when it is claimed.
+        let mut items: Vec<String> = serde_json::from_str(&message)
+            .map(|all: Items<'_>| all.items.into_iter().map(str::to_owned).collect())
+            .unwrap_or_default();
+        let wanted = values![Value::Texts(items.clone()), run, [own].as_slice()];
+        let outcomes = Outcomes::of(connection.fetch(OUTCOMES, wanted).await?);
+        items.retain(|item| {
+            let standing = outcomes.standing(own, item);
+            !matches!(standing, Some(Standing::Ended | Standing::OfAnother))
+        });
+        open.insert(chunk_id, items);
+    }
+    Ok(open)
 }
 
 /// Items that claims which stand have given, with their runs.

@@ -69,6 +69,7 @@ const SQLITE: &[File] = files! { "sqlite":
     "0027_done_erasures"
     "0028_job_retention"
     "0029_cancelled_batches"
+    "0030_succession"
 };
 
 #[cfg(feature = "postgres")]
@@ -100,6 +101,7 @@ const POSTGRES: &[File] = files! { "postgres":
     "0025_done_erasures"
     "0026_job_retention"
     "0027_cancelled_batches"
+    "0028_succession"
 };
 
 /// The migration of a file. Marks do not count in its checksum.

@@ -375,6 +375,11 @@ fn prepares(batch: &NewBatch) -> bool {
     batch.trigger == Trigger::Prepare
 }
 
+/// The chunk before whose end, or return to the queue, a chunk is not claimed.
+fn behind(chunk: &Chunk) -> Option<String> {
+    chunk.after.first().cloned()
+}
+
 /// A job's occurrence.
 type Run = (String, String);
 
@@ -493,8 +498,9 @@ async fn insert(
             Column::integers(chunks, |(_, chunk)| chunk.items.len() as i64),
             Column::integers(chunks, |(_, chunk)| place(chunk)),
             Column::Integers(chunks.iter().map(|(batch, _)| run_of(batch)).collect()),
+            Column::Texts(chunks.iter().map(|(_, chunk)| behind(chunk)).collect()),
         ];
-        let into = "@chunks (chunk_id, batch_id, job_id, occurrence, total, place, run)";
+        let into = "@chunks (chunk_id, batch_id, job_id, occurrence, total, place, run, behind)";
         connection.insert(into, columns, "").await?;
     }
     let numbers = connection.fetch(CHUNK_NUMBERS, values![Value::Texts(new)]);

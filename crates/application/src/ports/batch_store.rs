@@ -168,7 +168,8 @@ pub struct Claim {
     pub cancelled: bool,
     /// Whether it was cancelled because the store was restored from an older copy.
     pub restored: bool,
-    /// Those of the items whose tenant has another occurrence running, as far as processes have recorded it.
+    /// Those of the items whose tenant has another occurrence running, as far as processes have recorded it, or an occurrence that
+    /// has not ended in one of the chunks that this one is to begin [after](Chunk::after).
     pub overlapping: BTreeSet<ItemId>,
     /// The attempts at those of the items that have been called before, in a call that waited, and when the first began.
     pub resumed: HashMap<ItemId, (Attempts, DateTime<Utc>)>,

@@ -21,7 +21,8 @@ use super::{Claim, StoreError};
 pub trait ChunkQueue: Send + Sync {
     /// Claims chunks that wait and begins their batches, in one transaction: of each job that is not paused as many as
     /// `limits` have room for, the first chunks of all its batches before the second ones. Of a job that is paused it claims only
-    /// chunks of [cancelled](Claim::cancelled) batches, which are to be skipped.
+    /// chunks of [cancelled](Claim::cancelled) batches, which are to be skipped. A chunk that is to begin [after](Chunk::after) others
+    /// waits for the first of them: until it has ended, or has been released to rest, or all that it has left waits.
     /// A chunk that cannot be read is ended with its items failed, so that its batch ends.
     async fn claim_next(
         &self,

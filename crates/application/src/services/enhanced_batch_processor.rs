@@ -324,7 +324,7 @@ impl EnhancedBatchProcessor {
             failure_limit: job.map(|job| job.failure_limit).unwrap_or_default(),
             overlap: match job.map(|job| job.overlap).unwrap_or_default() {
                 _ if chunk.prepares.is_some() => Overlap::Allow,
-                Overlap::Skip if chunk.makes_up() => Overlap::Wait,
+                Overlap::Skip if chunk.makes_up() || !chunk.after.is_empty() => Overlap::Wait,
                 overlap => overlap,
             },
             prepared_at,

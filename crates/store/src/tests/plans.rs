@@ -353,6 +353,7 @@ async fn items_that_wait_are_found_by_an_index_however_many_there_are() {
             "waiting_items_due (phase=? AND due_at<?)",
         ),
         (crate::claims::OVERLAPPING.to_owned(), of_tenant),
+        (crate::claims::OPEN.to_owned(), "(chunk_id=?)"),
         (
             listed(Some(&job), &WaitingFilter::default()),
             "waiting_items_of_job (job_id=?",

@@ -30,6 +30,7 @@ mod data;
 mod organizations;
 mod prepare_ahead;
 mod preview;
+mod succession;
 mod then;
 mod waiting;
 

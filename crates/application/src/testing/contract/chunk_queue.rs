@@ -1,9 +1,11 @@
 //! What the port [`ChunkQueue`] promises.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{
     BatchStatus, Chunk, DeadLetterState, Firing, ItemId, ItemStatus, JobId, NewBatch, Occurrence,
-    Priority, Trigger,
+    Priority, Succession, Trigger,
 };
 use uuid::Uuid;
 
@@ -257,6 +259,81 @@ pub(super) async fn claims_of_a_process_that_has_died_are_released_and_count<
     assert_eq!(ended.expect("it holds claims").last_seen, 0);
     end(store, kept).await;
     end(store, &again[0]).await;
+}
+
+/// Three missed runs of two tenants, in the middle one of a third one too, and one of another tenant.
+pub(super) async fn missed_runs_of_a_tenant_are_claimed_in_the_order_of_their_times<
+    S: WorkQueue + ChunkQueue + BatchStore,
+>(
+    &Tested { store, .. }: &Tested<'_, S>,
+) {
+    let of = |slot: &str, due: &str, items| {
+        let due = at(due);
+        NewBatch::new(
+            &job("queue-a"),
+            Priority::Medium,
+            slot.to_owned(),
+            due,
+            Occurrence::Instant(due),
+            Trigger::Backfill,
+            at(NOW),
+            &tenants(items),
+            10,
+        )
+    };
+    let mut batches = [
+        of("queued", "2026-03-30T03:00:00Z", 0..2),
+        of("queued", "2026-03-30T02:00:00Z", 0..3),
+        of("queued", "2026-03-30T01:00:00Z", 0..2),
+        of("of another", "2026-03-30T01:00:00Z", 5..6),
+    ];
+    Succession::default().arrange(&mut batches, &[]);
+    enqueue(store, &batches.iter().collect::<Vec<_>>()).await;
+    let [third, second, first, other] = &batches;
+    let found = |claimed: &[ClaimedChunk]| -> Vec<(Uuid, BTreeSet<ItemId>)> {
+        let found = claimed.iter();
+        let found = found.map(|one| (one.chunk.batch_id, one.claim.overlapping.clone()));
+        found.collect()
+    };
+    let none = BTreeSet::new();
+    let claimed = claim(store).await;
+    let expected = [
+        (first.batch_id, none.clone()),
+        (other.batch_id, none.clone()),
+    ];
+    assert_eq!(found(&claimed), expected);
+    end(store, &claimed[1]).await;
+    assert_eq!(claim(store).await, [], "the first one is in work");
+    let survey = store.survey(at(NOW)).await.expect("works");
+    assert_eq!(survey.waiting, [], "what has to wait keeps no worker awake");
+    end(store, &claimed[0]).await;
+
+    // One that leaves items for later holds up those of their tenants alone.
+    let claimed = claim(store).await;
+    assert_eq!(found(&claimed), [(second.batch_id, none.clone())]);
+    let ended = result(&tenants(0..1)[0], ItemStatus::Succeeded);
+    let committed = store
+        .commit(&claimed[0].chunk, claimed[0].token, &[ended])
+        .await;
+    assert!(!committed.expect("works").finished);
+    let until = at(NOW) + RETRY_CHUNK_AFTER;
+    let released = store.release(&claimed[0].chunk, claimed[0].token, Some(until));
+    released.await.expect("works");
+    let claimed = claim(store).await;
+    let left = BTreeSet::from_iter(tenants(1..2));
+    assert_eq!(found(&claimed), [(third.batch_id, left.clone())]);
+    let released = store.release(&claimed[0].chunk, claimed[0].token, None);
+    released.await.expect("works");
+
+    let claimed = claim_at(store, HERE, &ClaimLimits::new(8), until).await;
+    let expected = [(third.batch_id, left), (second.batch_id, none.clone())];
+    assert_eq!(found(&claimed), expected);
+    end(store, &claimed[1]).await;
+    let released = store.release(&claimed[0].chunk, claimed[0].token, None);
+    released.await.expect("works");
+    let claimed = claim(store).await;
+    assert_eq!(found(&claimed), [(third.batch_id, none)]);
+    end(store, &claimed[0]).await;
 }
 
 /// Two batches of one run: a chunk of the first is in work elsewhere, and its second one is claimed together with one of the other

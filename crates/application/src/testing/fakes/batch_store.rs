@@ -317,6 +317,20 @@ impl Tables {
         known.is_none_or(|known| known.again.as_ref() == Some(&chunk.chunk_id))
     }
 
+    /// Whether a tenant's item of one of the chunks that `chunk` is to begin after has no outcome.
+    fn is_open_before(&self, chunk: &Chunk, tenant: &ItemId) -> bool {
+        let before = chunk.after.iter().filter_map(|id| self.chunks.get(id));
+        let mut open = before.filter(|row| !row.done && row.chunk.items.contains(tenant));
+        open.any(|row| {
+            let before = &row.chunk;
+            let key = (before.job_id.clone(), tenant.clone(), before.occurrence);
+            let skip = (before.chunk_id.clone(), tenant.clone());
+            let run = self.runs.get(&key);
+            !self.skipped.contains_key(&skip)
+                && run.is_none_or(|run| run.again.as_ref() == Some(&before.chunk_id))
+        })
+    }
+
     /// Claims what is still to be run of a chunk.
     pub(super) fn claim(
         &mut self,
@@ -373,7 +387,11 @@ impl Tables {
                 && !self.prepares(other.batch_id)
                 && items.contains(&other.result.item_id)
         });
-        let overlapping = others.map(|other| other.result.item_id).collect();
+        let running = others.map(|other| other.result.item_id);
+        let before = items
+            .iter()
+            .filter(|tenant| self.is_open_before(chunk, tenant));
+        let overlapping = running.chain(before.cloned()).collect();
         if let Some(batch) = self.batches.get_mut(&chunk.batch_id)
             && batch.status == BatchStatus::Queued
         {
