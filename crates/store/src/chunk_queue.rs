@@ -34,14 +34,23 @@ const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(2);
 /// How long to wait after the connection that listens has failed.
 const LISTEN_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Whether a chunk can be claimed at `$1`: what rests for longer than ever asked for, which ends by `$2`, was put to rest before
-/// the clock stepped back. And whether the chunk that it is to begin after has ended, or has been in work and left items for later:
-/// those are found at the claim. The look-up of one row is never taken for a join with all chunks.
+/// Whether a chunk is open and does not rest at `$1`: what rests for longer than ever asked for, which ends by `$2`, was put to rest
+/// before the clock stepped back.
+macro_rules! is_free {
+    () => {
+        "c.done = 0 AND c.token IS NULL AND NOT (c.not_before > $1 AND c.not_before <= $2)"
+    };
+}
+
+/// Whether a chunk can be claimed: also, the chunk that it is to begin after has ended, or has been in work and left items for later.
+/// Those are found at the claim. The look-up of one row is never taken for a join with all chunks.
 macro_rules! waits {
     () => {
-        "c.done = 0 AND c.token IS NULL AND NOT (c.not_before > $1 AND c.not_before <= $2)
-         AND (c.behind IS NULL
+        concat!(
+            is_free!(),
+            " AND (c.behind IS NULL
               OR coalesce((SELECT o.done <> 0 OR o.not_before > 0 FROM @chunks o WHERE o.chunk_id = c.behind), TRUE))"
+        )
     };
 }
 
@@ -55,7 +64,7 @@ macro_rules! cancelled_chunks {
             $job,
             " AND b.status = 'cancelled' AND b.finished_at IS NULL
                AND c.batch_id = b.batch_id AND ",
-            waits!(),
+            is_free!(),
             " LIMIT ",
             $limit
         )

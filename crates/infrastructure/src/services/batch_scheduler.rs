@@ -13,8 +13,8 @@ use punctual_application::{
     ports::{Clock, Enqueued, ItemSource, ItemSourceError, StoreError, WorkQueue},
 };
 use punctual_domain::{
-    Firing, JobConfig, NewBatch, Occurrence, Schedule, Sharding, Source, StoredPosition, TenantId,
-    Trigger, Work, fixed_placement, plan_edited, plan_fixed,
+    Firing, JobConfig, NewBatch, Occurrence, Schedule, Sharding, Source, StoredPosition, Succession,
+    TenantId, Trigger, Work, fixed_placement, plan_edited, plan_fixed,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -276,6 +276,7 @@ impl BatchScheduler {
                 runs
             });
         }
+        Succession::default().arrange(&mut firing.batches, &self.jobs.current().jobs);
         // A later start must not take what was left out for what was overlooked.
         let paused = firing.positions.iter_mut();
         paused

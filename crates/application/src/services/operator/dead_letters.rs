@@ -5,7 +5,9 @@ mod replay;
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use punctual_domain::{DeadLetter, DeadLetterState, FailureKind, ItemId, JobId, TenantId};
+use punctual_domain::{
+    DeadLetter, DeadLetterState, FailureKind, ItemId, JobId, Succession, TenantId,
+};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 use uuid::Uuid;
@@ -291,9 +293,12 @@ impl Operator {
         let detail = selection.in_words(DeadLetterState::Open);
         self.record(actor, "replay", &subject, &detail).await?;
         let (mut replayed, mut batches) = (done.len(), Vec::new());
-        for letters in pages.iter().filter(|letters| !letters.is_empty()) {
+        let mut succession = Succession::default();
+        // The newest are on the first page.
+        for letters in pages.iter().rev().filter(|letters| !letters.is_empty()) {
             // Two batches of one firing differ in when they are made.
-            let new = replay(letters, &jobs, self.chunk_size, self.clock.now());
+            let now = self.clock.now();
+            let new = replay(letters, &jobs, self.chunk_size, now, &mut succession);
             batches.extend(new.iter().map(|batch| batch.batch_id));
             let settled = self.queue.settle(&ids(letters), new, attempt.at).await;
             replayed += self.noted(settled)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use punctual_domain::{
-    BackfillGroup, Firing, ItemId, JobConfig, NewBatch, Occurrence, Priority, Trigger,
+    BackfillGroup, Firing, ItemId, JobConfig, NewBatch, Occurrence, Priority, Succession, Trigger,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -55,6 +55,7 @@ pub async fn backfill(
 ) -> Result<BackfillCount, StoreError> {
     let mut count = BackfillCount::default();
     let (mut firing, mut waiting) = (Firing::default(), 0);
+    let (mut succession, jobs) = (Succession::default(), std::slice::from_ref(job));
     // Tenants of many times of day share an occurrence, which is looked up once.
     let mut by_occurrence: BTreeMap<Occurrence, Vec<(DateTime<Utc>, &BackfillGroup)>> =
         BTreeMap::new();
@@ -102,12 +103,14 @@ pub async fn backfill(
             firing.batches.push(batch);
             waiting += items.len();
             if waiting >= ITEMS_PER_FIRING {
+                succession.arrange(&mut firing.batches, jobs);
                 queue.enqueue(std::mem::take(&mut firing), now).await?;
                 waiting = 0;
             }
         }
     }
     if let Some(queue) = queue.filter(|_| waiting > 0) {
+        succession.arrange(&mut firing.batches, jobs);
         queue.enqueue(firing, now).await?;
     }
     Ok(count)
@@ -172,6 +175,8 @@ mod tests {
             assert!(queued.batch_ids.contains(&chunk.batch_id));
         }
         assert_eq!(store.pending().len(), 4, "two dates of two chunks");
+        let after: usize = store.pending().iter().map(|chunk| chunk.after.len()).sum();
+        assert_eq!(after, 2, "those of the second date");
         // One chunk ends, and is not run again.
         let chunk = store.pending().remove(0);
         let claimant = Claimant {

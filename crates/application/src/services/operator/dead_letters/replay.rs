@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use punctual_domain::{
-    BatchConfig, DeadLetter, ItemId, JobId, KeyForm, NewBatch, Occurrence, Trigger,
+    BatchConfig, DeadLetter, ItemId, JobId, KeyForm, NewBatch, Occurrence, Succession, Trigger,
 };
 
 use crate::services::handlers::Handlers;
@@ -22,13 +22,15 @@ pub fn not_replayable(job_id: &JobId, jobs: &BatchConfig, handlers: &Handlers) -
 }
 
 /// The batches that run dead letters again: one for each firing they come from, with its occurrence, its due time and
-/// its idempotency keys, so that it is the same run for the tenant and for the remote endpoint.
+/// its idempotency keys, so that it is the same run for the tenant and for the remote endpoint. They begin in the order of
+/// `succession`.
 #[must_use]
 pub fn replay(
     letters: &[DeadLetter],
     jobs: &BatchConfig,
     chunk_size: usize,
     now: DateTime<Utc>,
+    succession: &mut Succession,
 ) -> Vec<NewBatch> {
     type Firing = (JobId, DateTime<Utc>, Occurrence, KeyForm);
     let mut firings: BTreeMap<Firing, Vec<ItemId>> = BTreeMap::new();
@@ -65,7 +67,9 @@ pub fn replay(
             None => batch,
         }
     };
-    (0..).zip(firings).map(batch).collect()
+    let mut batches: Vec<NewBatch> = (0..).zip(firings).map(batch).collect();
+    succession.arrange(&mut batches, &jobs.jobs);
+    batches
 }
 
 #[cfg(test)]
@@ -100,7 +104,7 @@ mod tests {
             "preference_based": true, "feature_type": "f"}]});
         let jobs = punctual_project::parse_batch_config(&jobs, &Zone::utc()).unwrap();
         let now = "2026-03-02T09:00:00Z".parse().unwrap();
-        let batches = replay(&letters, &jobs, 10, now);
+        let batches = replay(&letters, &jobs, 10, now, &mut Succession::default());
         let found: Vec<_> = batches
             .iter()
             .map(|batch| {
