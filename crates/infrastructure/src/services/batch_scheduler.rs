@@ -13,8 +13,8 @@ use punctual_application::{
     ports::{Clock, Enqueued, ItemSource, ItemSourceError, StoreError, WorkQueue},
 };
 use punctual_domain::{
-    Firing, JobConfig, NewBatch, Occurrence, Schedule, Sharding, Source, StoredPosition, Succession,
-    TenantId, Trigger, Work, fixed_placement, plan_edited, plan_fixed,
+    Firing, JobConfig, NewBatch, Occurrence, Schedule, Sharding, Source, StoredPosition,
+    Succession, TenantId, Trigger, Work, fixed_placement, plan_edited, plan_fixed,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
