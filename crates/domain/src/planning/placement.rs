@@ -183,13 +183,12 @@ mod tests {
     use crate::time::cron::CronSchedule;
 
     fn schedule(fields: &Value) -> Schedule {
-        match fields["cron"].as_str() {
-            Some(cron) => Schedule::Cron(CronSchedule::new(cron, Zone::utc()).unwrap()),
-            None => {
-                let stored = Preference::parse(fields.as_object().unwrap()).unwrap();
-                let merged = MergedPreference::merge(&stored, &Preference::default(), &Zone::utc());
-                merged.unwrap().slot.into()
-            }
+        if let Some(cron) = fields["cron"].as_str() {
+            Schedule::Cron(CronSchedule::new(cron, Zone::utc()).unwrap())
+        } else {
+            let stored = Preference::parse(fields.as_object().unwrap()).unwrap();
+            let merged = MergedPreference::merge(&stored, &Preference::default(), &Zone::utc());
+            merged.unwrap().slot.into()
         }
     }
 
