@@ -281,6 +281,21 @@ fn what_cannot_be_used_is_named() {
 }
 
 #[test]
+fn a_damaged_store_is_named_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("config.db"), "x".repeat(8192)).unwrap();
+    for arguments in [&["serve"][..], &["keys", "list"]] {
+        let output = command(folder.path(), arguments).output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {error}");
+        for part in ["config.db", "not a database", "CONFIG_STORE_URL"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+        assert_eq!(error.lines().count(), 1, "it is not retried: {error}");
+    }
+}
+
+#[test]
 fn links_and_their_keys_are_not_in_the_log() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");

@@ -254,10 +254,10 @@ async fn connect(dialect: Dialect, options: AnyConnectOptions) -> Result<AnyPool
         }
         Dialect::Postgres => POSTGRES_SETTINGS,
     };
-    if dialect == Dialect::Postgres {
-        // A pool goes on trying to connect for its whole patience; who starts wants to know at once.
-        AnyConnection::connect_with(&options).await?.close().await?;
-    }
+    // A pool retries until its timeout, and then reports only that; this connection reports at once what is wrong.
+    let mut first = AnyConnection::connect_with(&options).await?;
+    first.execute(settings).await?;
+    first.close().await?;
     AnyPoolOptions::new()
         .max_connections(MAX_CONNECTIONS)
         .acquire_timeout(ACQUIRE_TIMEOUT)
