@@ -57,7 +57,7 @@ pub use services::{
     fence_keeper::FenceKeeper,
     publisher::Publisher,
     retention_service::RetentionService,
-    waiting_service::WaitingService,
+    waiting_service::{WaitingService, note_settled},
 };
 #[cfg(feature = "http")]
 pub use sources::Sources;

@@ -287,6 +287,21 @@ async fn every_response() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_agent_that_stops_is_not_ready_and_says_so() {
+    let mut api = Api::new(None);
+    let reasons = |ready: &Value| ready["reasons"].as_array().unwrap().clone();
+    let before = reasons(&api.get("/health/ready").await);
+    api.stop.cancel();
+    let ready = api.get("/health/ready").await;
+    assert_eq!(ready["status"], "not ready");
+    let after = reasons(&ready);
+    let first = after[0].as_str().unwrap();
+    assert!(first.starts_with("the agent stops: "), "{first}");
+    assert_eq!(after[1..], before);
+    assert!(api.answers.text.contains("503"), "{}", api.answers.text);
+}
+
+#[tokio::test(start_paused = true)]
 async fn every_kind_of_error() {
     let mut api = Api::new(None);
     for path in [

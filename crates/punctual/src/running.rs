@@ -5,7 +5,7 @@ use std::{fmt, panic::AssertUnwindSafe, time::Duration};
 use futures::FutureExt;
 use punctual_application::{Operator, OperatorError, TriggerRequest, TriggeredBatch};
 use punctual_domain::{Firing, JobId};
-use punctual_infrastructure::{FenceKeeper, Worker};
+use punctual_infrastructure::{FenceKeeper, Worker, note_settled};
 use punctual_store::{HostConnection, Store};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use crate::{Builder, builder::Parts};
 
-/// How long the last mark of the store may take.
-const LAST_MARK_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the last writes to the store may take.
+const LAST_WRITES_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Punctual at work: it schedules, runs what falls due and delivers results, until it is
 /// [shut down](Self::shut_down). Dropping it stops it at once: what was running runs again in the next process, which
@@ -152,7 +152,7 @@ impl Punctual {
     }
 
     /// The operators' HTTP API and web page, to be served as it is or nested below a path without a slash at its end, such
-    /// as `/ops`. An open page ends when the [token](Self::stop_token) is cancelled.
+    /// as `/ops`. When the [token](Self::stop_token) is cancelled, an open page ends, and `/health/ready` answers 503.
     #[cfg(feature = "operations")]
     pub fn router<S: Clone + Send + Sync + 'static>(
         &self,
@@ -190,7 +190,8 @@ impl Punctual {
     }
 
     /// Stops: no further item begins, and items and deliveries that run have `grace` to end. What has not ended by then is
-    /// aborted, and runs again in another process or the next one. Returns whether all of it has ended.
+    /// aborted, and runs again in another process or the next one. Serve the router until it returns: workers complete at it what
+    /// waits. Returns whether all of it has ended.
     pub async fn shut_down(mut self, grace: Duration) -> bool {
         self.stop.cancel();
         let ending = async { while self.parts.join_next().await.is_some() {} };
@@ -203,8 +204,12 @@ impl Punctual {
             }
         }
         drop(self.keeper_stops);
+        // Workers elsewhere completed items meanwhile.
+        let settled = note_settled(&self.operator.processor, &*self.operator.queue);
+        let keeper = self.keeper;
+        let last_writes = async { tokio::join!(settled, keeper) };
         // A store that does not answer keeps nothing from stopping.
-        let _ = tokio::time::timeout(LAST_MARK_TIMEOUT, self.keeper).await;
+        let _ = tokio::time::timeout(LAST_WRITES_TIMEOUT, last_writes).await;
         ended
     }
 }

@@ -147,8 +147,10 @@ pub(crate) async fn run(mut settings: Settings, options: RunOptions) -> Result<(
         tokio::spawn(server.serve(stop_config_database.clone().cancelled_owned()))
     });
     let stop = punctual.stop_token();
+    // The API ends after the work: until then, workers complete at it what waits, and it says that the agent stops.
+    let stop_api = CancellationToken::new();
     let mut parts = JoinSet::new();
-    let api = serve(listener, router, stop.clone().cancelled_owned());
+    let api = serve(listener, router, stop_api.clone().cancelled_owned());
     parts.spawn(named("the API", api));
     parts.spawn(named(
         "the systemd watchdog",
@@ -194,17 +196,19 @@ pub(crate) async fn run(mut settings: Settings, options: RunOptions) -> Result<(
     tell("Stopping: what has begun is brought to its end; Ctrl-C again stops immediately");
     service_manager::stopping();
     stop.cancel();
+    let mut ended = false;
     let drain = async {
-        let ended = punctual.shut_down(GRACE).await;
+        ended = punctual.shut_down(GRACE).await;
+        stop_api.cancel();
         while parts.join_next().await.is_some() {}
         stop_config_database.cancel();
         if let Some(server) = config_database {
             let _ = server.await;
         }
-        ended
     };
     tokio::select! {
-        ended = tokio::time::timeout(SHUTDOWN_DEADLINE, drain) => if let Ok(true) = ended {
+        // Items count here, not a client that is still being answered.
+        _ = tokio::time::timeout(SHUTDOWN_DEADLINE, drain) => if ended {
             info!("Stopped");
             tell("Stopped. Nothing is lost: what waits in the queue runs after the next start.");
         } else {

@@ -171,7 +171,6 @@ impl Agent {
     }
 
     /// Waits for its end, whatever that is.
-    #[cfg(feature = "failpoints")]
     pub async fn ended(mut self) -> ExitStatus {
         let began = Instant::now();
         loop {
@@ -351,14 +350,7 @@ impl Agent {
 
     /// SIGTERM, and how it ended, which it has to within this time.
     pub fn terminate_within(mut self, patience: Duration) -> ExitStatus {
-        let id = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &id])
-                .status()
-                .unwrap()
-                .success()
-        );
+        self.ask_to_end();
         let began = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -371,6 +363,13 @@ impl Agent {
             );
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// SIGTERM.
+    pub fn ask_to_end(&self) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &id]).status();
+        assert!(sent.unwrap().success());
     }
 }
 

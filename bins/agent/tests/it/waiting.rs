@@ -13,6 +13,7 @@ use axum::{
 };
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use crate::{
     agent::{Agent, TEST_TIMEOUT},
@@ -44,6 +45,21 @@ async fn answer(
     };
     endpoint.0.lock().unwrap().push((tenant, attempt, url));
     (status, "7")
+}
+
+/// The same, which answers the tenant `busy` only when it may.
+async fn answer_busy_later(
+    State((endpoint, may_answer)): State<(Endpoint, Arc<Notify>)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> (StatusCode, &'static str) {
+    let call: Value = serde_json::from_slice(&body).unwrap();
+    let answered = answer(State(endpoint), headers, body).await;
+    if call["tenant_id"] != "busy" {
+        return answered;
+    }
+    may_answer.notified().await;
+    (StatusCode::OK, "7")
 }
 
 impl Endpoint {
@@ -162,6 +178,39 @@ async fn work_that_goes_on_is_completed_once_also_after_a_crash() {
     let token = ann.rsplit('/').next().unwrap();
     assert!(!agent.log().join("\n").contains(token));
     assert!(agent.terminate().success());
+}
+
+#[tokio::test]
+async fn what_waits_is_completed_while_the_agent_stops() {
+    let (endpoint, may_answer) = (Endpoint::default(), Arc::new(Notify::new()));
+    let state = (endpoint.clone(), may_answer.clone());
+    let router = Router::new().fallback(answer_busy_later).with_state(state);
+    let project = project(&serve(router).await, &json!({}));
+    let tenants = ["ann", "busy"];
+    let mut command = project.command();
+    command.env("BATCH_CHUNK_SIZE", "1");
+    let preferences = tenants.map(|tenant| (tenant.to_owned(), daily()));
+    let agent = project.run(command, preferences).await;
+    let batch = trigger(&agent).await;
+    endpoint.path("busy", 1).await;
+    let ann = endpoint.path("ann", 1).await;
+    result(&agent, &batch, "ann", "waiting").await;
+
+    agent.ask_to_end();
+    let stops = |ready: &Value| ready["reasons"].to_string().contains("the agent stops");
+    let ready = agent.until("/health/ready", stops).await;
+    assert_eq!(ready["status"], "not ready");
+    let (status, taken) = post(&agent, &format!("{ann}/complete"), &json!({"pages": 3})).await;
+    assert_eq!(status, 200, "{taken}");
+    may_answer.notify_one();
+    assert!(agent.ended().await.success());
+
+    let agent = start(&project, &tenants).await;
+    completed(&agent, &batch).await;
+    let ann = result(&agent, &batch, "ann", "succeeded").await;
+    assert_eq!(ann["result"]["body"], json!({"pages": 3}));
+    let busy = result(&agent, &batch, "busy", "succeeded").await;
+    assert_eq!(busy["attempts"], 1, "it was not interrupted");
 }
 
 #[tokio::test]

@@ -175,19 +175,8 @@ impl WaitingService {
         }
     }
 
-    /// Counts the items that have ended after they had waited, however that was heard of, and pauses jobs so many of whose have
-    /// failed.
     async fn note_settled(&self) {
-        for (job_id, settled) in self.processor.take_settled() {
-            count_items(&job_id, settled.report);
-            let Some(reason) = settled.pause_reason else {
-                continue;
-            };
-            if pause_job(&*self.queue, &job_id, &reason, self.processor.now()).await {
-                // Once it is resumed, it counts anew.
-                self.processor.reset_failures(&job_id);
-            }
-        }
+        note_settled(&self.processor, &*self.queue).await;
     }
 
     async fn count_waiting(&self, shown: &mut BTreeSet<JobId>) {
@@ -202,6 +191,21 @@ impl WaitingService {
                 .set(count.unwrap_or_default() as f64);
             count.is_some()
         });
+    }
+}
+
+/// Counts the items that have ended after they had waited, however that was heard of, and pauses jobs so many of whose have
+/// failed. To be called once more when the service has ended, by a process that takes completions until its end.
+pub async fn note_settled(processor: &EnhancedBatchProcessor, queue: &dyn WorkQueue) {
+    for (job_id, settled) in processor.take_settled() {
+        count_items(&job_id, settled.report);
+        let Some(reason) = settled.pause_reason else {
+            continue;
+        };
+        if pause_job(queue, &job_id, &reason, processor.now()).await {
+            // Once it is resumed, it counts anew.
+            processor.reset_failures(&job_id);
+        }
     }
 }
 

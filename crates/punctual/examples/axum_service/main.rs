@@ -70,11 +70,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .nest("/ops", punctual.router(access))
         .with_state(preferences);
     let service = app.into_make_service_with_connect_info::<SocketAddr>();
-    let stopped = punctual.stop_token().cancelled_owned();
-    let serving = axum::serve(listener, service).with_graceful_shutdown(stopped);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = axum::serve(listener, service).with_graceful_shutdown(async {
+        let _ = stopped.await;
+    });
     let serving = tokio::spawn(serving.into_future());
     visit::visit(&format!("http://{address}")).await?;
     punctual.shut_down(Duration::from_secs(20)).await;
+    drop(stop);
     serving.await??;
     Ok(())
 }

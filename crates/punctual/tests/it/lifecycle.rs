@@ -2,20 +2,22 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use async_trait::async_trait;
+use chrono::TimeDelta;
 use punctual::{
-    Builder, HandlerError, Item, Job, JobId, Outcome, Punctual, PurposeHandler, Store,
-    TriggerRequest,
+    Builder, Completer, HandlerError, Item, Job, JobId, Outcome, Punctual, PurposeHandler, Settled,
+    Store, TriggerRequest, Waiting,
     sqlx::{SqlitePool, sqlite::SqliteConnectOptions},
 };
-use serde_json::Value;
-use tokio::time::Instant;
+use serde_json::{Value, json};
+use tokio::{sync::Notify, time::Instant};
+use uuid::Uuid;
 
 /// Takes half a second for an item, and counts those that began and those that ended.
 #[derive(Default)]
@@ -155,4 +157,69 @@ async fn what_has_not_ended_when_the_time_is_up_runs_in_the_next_process() {
     let next = next.start().await.unwrap();
     until(|| slow.ended.load(Ordering::Relaxed) == 60).await;
     assert!(next.shut_down(Duration::from_secs(20)).await);
+}
+
+/// Has the work of all items go on elsewhere, but that of `last`, which ends when it may.
+#[derive(Default)]
+struct Elsewhere {
+    calls: Mutex<Vec<Uuid>>,
+    last_begun: AtomicUsize,
+    last_may_end: Notify,
+}
+
+#[async_trait]
+impl PurposeHandler for Elsewhere {
+    async fn run(&self, item: &Item) -> Result<Outcome, HandlerError> {
+        if item.item_id.as_str() == "last" {
+            self.last_begun.fetch_add(1, Ordering::Relaxed);
+            self.last_may_end.notified().await;
+            return Ok(Value::Null.into());
+        }
+        let call_id = item.completion.as_ref().unwrap().call_id;
+        self.calls.lock().unwrap().push(call_id);
+        let until = item.scheduled_at + TimeDelta::hours(1);
+        Ok(Outcome::Waiting(Waiting::until(until)))
+    }
+}
+
+#[tokio::test]
+async fn what_waits_is_completed_while_it_stops_and_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let handler: Arc<Elsewhere> = Arc::default();
+    let limit = json!({"percent": 1, "at_least": 3});
+    let items = ["a", "b", "c", "last"];
+    let job = Job::daily("job", "06:00").items(items).runs("elsewhere");
+    let punctual = Punctual::builder()
+        .store(format!("sqlite://{}/punctual.db", folder.path().display()))
+        .handler("elsewhere", handler.clone())
+        .job(job.with("failure_limit", limit))
+        .chunk_size(1)
+        .start()
+        .await
+        .unwrap();
+    let (job, run) = (JobId::new("job").unwrap(), TriggerRequest::default());
+    let operator = punctual.operator().clone();
+    let triggered = operator.trigger(&"test".into(), None, &job, &run).await;
+    triggered.unwrap();
+    let calls = || handler.calls.lock().unwrap().clone();
+    until(|| handler.last_begun.load(Ordering::Relaxed) == 1 && calls().len() == 3).await;
+    for call in calls() {
+        while operator.waiting.waiting_call(call).await.unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    let stop = punctual.stop_token();
+    let completions = async {
+        stop.cancelled().await;
+        for call in calls() {
+            let broken = Err(HandlerError::permanent("broken"));
+            let settled = operator.processor.complete(call, broken).await;
+            assert_eq!(settled.unwrap(), Settled::Taken);
+        }
+        handler.last_may_end.notify_one();
+    };
+    let (ended, ()) = tokio::join!(punctual.shut_down(Duration::from_secs(20)), completions);
+    assert!(ended);
+    let paused = operator.queue.paused().await.unwrap();
+    assert!(paused.contains_key(&job), "its failures count");
 }
