@@ -18,7 +18,10 @@ use punctual_domain::{
 };
 use punctual_infrastructure::{EndpointError, from_here, read_zone_folder};
 use punctual_telemetry::LogFormat;
-use punctual_web::{key::check_key, process::address};
+use punctual_web::{
+    key::check_key,
+    process::{address, whole_number},
+};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::Value;
@@ -31,13 +34,10 @@ struct Setting {
     /// What holds where none is given; `None`: it is unset.
     default: Option<&'static str>,
     /// Of a whole number.
-    range: Option<Range>,
+    range: Option<RangeInclusive<u64>>,
     /// Description in Markdown, for the reference.
     what: &'static str,
 }
-
-/// How a whole number is read, and what it may be.
-type Range = (fn(&Settings) -> u64, RangeInclusive<u64>);
 
 const TZDB_DIR: &str = "BATCH_TZDB_DIR";
 
@@ -58,16 +58,13 @@ const SETTINGS: [Setting; 42] = [
     Setting {
         name: "CONFIG_CACHE_TTL",
         default: Some("3600"),
-        range: Some((|settings| settings.config_cache_ttl.as_secs(), 1..=604_800)),
+        range: Some(1..=604_800),
         what: "seconds for which a tenant's preference is cached",
     },
     Setting {
         name: "CONFIG_POLL_INTERVAL",
         default: Some("60"),
-        range: Some((
-            |settings| settings.config_poll_interval.as_secs(),
-            1..=86_400,
-        )),
+        range: Some(1..=86_400),
         what: "seconds between polls for changes, where the Config Database has no long polling",
     },
     Setting {
@@ -91,10 +88,7 @@ const SETTINGS: [Setting; 42] = [
     Setting {
         name: "CONFIG_KEEP_HISTORY_DAYS",
         default: Some("365"),
-        range: Some((
-            |settings| settings.config_keep_history_days.into(),
-            1..=36_500,
-        )),
+        range: Some(1..=36_500),
         what: "days for which the embedded Config Database keeps earlier versions of preferences",
     },
     Setting {
@@ -133,16 +127,13 @@ const SETTINGS: [Setting; 42] = [
     Setting {
         name: "BATCH_MAX_CONCURRENT_ITEMS",
         default: Some("25"),
-        range: Some((
-            |settings| settings.batch_max_concurrent_items as u64,
-            1..=10_000,
-        )),
+        range: Some(1..=10_000),
         what: "maximum number of items that run at the same time in the process",
     },
     Setting {
         name: "BATCH_RETRY_LIMIT",
         default: Some("3"),
-        range: Some((|settings| settings.batch_retry_limit.into(), 0..=100)),
+        range: Some(0..=100),
         what: "number of retries after a failed attempt",
     },
     Setting {
@@ -181,7 +172,7 @@ const SETTINGS: [Setting; 42] = [
     Setting {
         name: "BATCH_CHUNK_SIZE",
         default: Some("500"),
-        range: Some((|settings| settings.batch_chunk_size as u64, 1..=10_000)),
+        range: Some(1..=10_000),
         what: "maximum number of items per chunk",
     },
     Setting {
@@ -390,7 +381,7 @@ pub(crate) fn reference() -> String {
         let default = default.map_or("unset".to_owned(), |default| format!("`{default}`"));
         let range = range
             .as_ref()
-            .map(|(_, range)| format!(", {} to {}", range.start(), range.end()));
+            .map(|range| format!(", {} to {}", range.start(), range.end()));
         format!(
             "| `{name}` | {default} | {what}{} |",
             range.unwrap_or_default()
@@ -438,22 +429,19 @@ impl Settings {
                 installed?;
             }
         }
+        // Before the types, which would say less about what is expected.
+        for Setting { name, range, .. } in SETTINGS {
+            if let (Some(range), Ok(text)) = (range, built.get_string(name)) {
+                let checked = whole_number(name, &text, &range).map_err(|problem| anyhow!(problem));
+                checked.context("invalid settings")?;
+            }
+        }
         let settings: Self = built.try_deserialize().context("invalid settings")?;
         settings.check().context("invalid settings")?;
         Ok(settings)
     }
 
     fn check(&self) -> anyhow::Result<()> {
-        for Setting { name, range, .. } in SETTINGS {
-            let Some((value, range)) = range else {
-                continue;
-            };
-            let (value, from, to) = (value(self), range.start(), range.end());
-            ensure!(
-                range.contains(&value),
-                "{name} is {value}; expected a whole number from {from} to {to}"
-            );
-        }
         ensure!(
             self.batch_api_key.is_some()
                 || self.batch_oidc_issuer.is_some()
@@ -705,6 +693,22 @@ mod tests {
         }
         assert!(load(&[("BATCH_API_KEY", "k")]).is_ok());
         assert!(load(&[("CONFIG_SERVICE_API_KEY", "k\n")]).is_err());
+    }
+
+    #[test]
+    fn a_number_that_cannot_be_used_is_shown_with_what_is_expected() {
+        for (name, value, range) in [
+            ("CONFIG_CACHE_TTL", "1h", "1 to 604800"),
+            ("CONFIG_CACHE_TTL", "true", "1 to 604800"),
+            ("CONFIG_KEEP_HISTORY_DAYS", "36501", "1 to 36500"),
+            ("BATCH_RETRY_LIMIT", "-1", "0 to 100"),
+            ("BATCH_CHUNK_SIZE", "abc", "1 to 10000"),
+            ("BATCH_CHUNK_SIZE", "99999999999999999999", "1 to 10000"),
+        ] {
+            let error = load(&[(name, value)]).unwrap_err();
+            let expected = format!("{name} is {value}; expected a whole number from {range}");
+            assert_eq!(error, format!("invalid settings: {expected}"));
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use punctual_infrastructure::{
     AgentClient, AgentClientOptions, AgentSettingNames, read_zone_folder,
 };
 use punctual_telemetry::{DEFAULT_FILTER, LogFormat};
-use punctual_web::process::address;
+use punctual_web::process::{address, whole_number};
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -18,7 +18,7 @@ const NAMES: [(&str, Option<&str>); 14] = [
     ("CONFIG_STORE_URL", Some("sqlite://var/config.db")),
     ("CONFIG_HTTP_ADDR", Some("127.0.0.1:8000")),
     ("CONFIG_SERVICE_API_KEY", None),
-    ("CONFIG_KEEP_HISTORY_DAYS", Some("365")),
+    (KEEP_HISTORY_DAYS, Some("365")),
     ("CONFIG_EMBED_ORIGINS", None),
     ("CONFIG_LINK_KEYS", None),
     ("CONFIG_PUBLIC_URL", None),
@@ -31,8 +31,9 @@ const NAMES: [(&str, Option<&str>); 14] = [
     ("BATCH_LOG_FORMAT", Some("text")),
 ];
 
+const KEEP_HISTORY_DAYS: &str = "CONFIG_KEEP_HISTORY_DAYS";
 /// A hundred years.
-const MAX_KEEP_HISTORY_DAYS: u16 = 36_500;
+const MAX_KEEP_HISTORY_DAYS: u64 = 36_500;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -71,15 +72,14 @@ impl Settings {
                 builder = builder.set_default(name, default)?;
             }
         }
-        let settings: Self = builder
-            .build()
-            .and_then(Config::try_deserialize)
+        let built = builder.build().context("invalid settings")?;
+        // Before the types, which would say less about what is expected.
+        let days = built
+            .get_string(KEEP_HISTORY_DAYS)
             .context("invalid settings")?;
-        let days = settings.config_keep_history_days;
-        ensure!(
-            (1..=MAX_KEEP_HISTORY_DAYS).contains(&days),
-            "invalid settings: CONFIG_KEEP_HISTORY_DAYS is {days}; use 1 to {MAX_KEEP_HISTORY_DAYS}"
-        );
+        whole_number(KEEP_HISTORY_DAYS, &days, &(1..=MAX_KEEP_HISTORY_DAYS))
+            .map_err(|problem| anyhow!("invalid settings: {problem}"))?;
+        let settings: Self = built.try_deserialize().context("invalid settings")?;
         // Nothing has read a zone yet.
         if let Some(folder) = &settings.config_tzdb_dir {
             match read_zone_folder(folder) {

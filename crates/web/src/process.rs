@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{self, Write},
     net::SocketAddr,
+    ops::RangeInclusive,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -75,6 +76,18 @@ pub fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr,
         D::Error::custom(format!(
             "{text:?} is not an IP address with a port, such as 127.0.0.1:8080"
         ))
+    })
+}
+
+/// Reads the whole number of the setting `name`.
+///
+/// # Errors
+/// The text is not a whole number of this range.
+pub fn whole_number(name: &str, text: &str, range: &RangeInclusive<u64>) -> Result<u64, String> {
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| {
+        let (from, to) = (range.start(), range.end());
+        format!("{name} is {text}; expected a whole number from {from} to {to}")
     })
 }
 
