@@ -5,13 +5,14 @@ mod table;
 
 use std::{
     fmt::{self, Display},
-    io::{self, BufRead, IsTerminal, Write},
+    io::{self, Write},
     time::Duration,
 };
 
 use chrono::{DateTime, Utc};
 use console::{Style, Term};
 use punctual_domain::{visible, visible_lines};
+use punctual_web::question;
 use serde::Serialize;
 use serde_json::json;
 
@@ -166,18 +167,10 @@ pub(crate) fn confirm_by_typing(question: impl Display, name: &str) -> Result<()
 }
 
 /// What is typed as the answer to a question.
-fn ask(question: impl Display, how: &str) -> Result<String, Failure> {
-    let question = visible(&question.to_string()).into_owned();
-    if !io::stdin().is_terminal() {
-        return Err(Failure::BadInput(format!(
-            "{question} Nothing was done: standard input is not a terminal; repeat the command with --yes"
-        )));
-    }
-    eprint!("{question} {how} ");
-    let mut answer = String::new();
-    let read = io::stdin().lock().read_line(&mut answer);
-    read.map_err(Failure::failed)?;
-    Ok(answer.trim().to_owned())
+fn ask(text: impl Display, how: &str) -> Result<String, Failure> {
+    let text = visible(&text.to_string()).into_owned();
+    let answer = question::ask(&text, how).map_err(Failure::failed)?;
+    answer.ok_or_else(|| Failure::BadInput(question::unanswered(&text)))
 }
 
 /// Prints a line for a person.

@@ -75,6 +75,9 @@ pub(crate) enum ServiceCommand {
         /// Why, for the list of erasures
         #[arg(long)]
         reason: Reason,
+        /// Erase without asking
+        #[arg(long)]
+        yes: bool,
     },
     /// Print everything that is held of a tenant, as JSON
     Export {

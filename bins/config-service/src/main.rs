@@ -18,12 +18,12 @@ use clap::{CommandFactory, Parser};
 use punctual_config_database::{
     ConfigStore, Expiring, KeyError, NewKey, Server, ServerError, ServerSettingNames,
 };
-use punctual_domain::{visible, visible_lines};
+use punctual_domain::{TenantId, visible, visible_lines};
 use punctual_infrastructure::{ZoneFolderWatcher, check_alive, log_zone_rules};
 use punctual_telemetry::{Telemetry, TelemetryError};
 use punctual_web::{
     process::{self, NewFile, ReadyFile},
-    shell,
+    question, shell,
 };
 use secrecy::ExposeSecret;
 use tokio::{runtime::Runtime, sync::watch};
@@ -160,10 +160,30 @@ async fn with_settings(settings: Settings, command: ServiceCommand) -> Result<()
             let store = open(&settings.config_store_url).await?;
             keys(&store, command).await
         }
-        ServiceCommand::Erase { tenant, reason } => {
+        ServiceCommand::Erase {
+            tenant,
+            reason,
+            yes,
+        } => {
+            if !yes {
+                confirm_erasing(&tenant)?;
+            }
             let store = open(&settings.config_store_url).await?;
             let erased = store.erase(&tenant, ACTOR, &reason).await?;
-            Ok(print_line(serde_json::to_string_pretty(&erased)?)?)
+            print_line(serde_json::to_string_pretty(&erased)?)?;
+            // Of one that was erased before, the feed says so.
+            let held = [
+                erased.configurations,
+                erased.versions,
+                erased.preferences,
+                erased.api_keys,
+            ];
+            if held == [0; 4] {
+                print_error(format!(
+                    "Nothing was held of tenant {tenant}; check the id, unless the tenant was erased before"
+                ));
+            }
+            Ok(())
         }
         ServiceCommand::Export { tenant } => {
             let store = open(&settings.config_store_url).await?;
@@ -179,6 +199,18 @@ async fn with_settings(settings: Settings, command: ServiceCommand) -> Result<()
             }
             Ok(())
         }
+    }
+}
+
+/// Asks for the id of the tenant to be typed.
+fn confirm_erasing(tenant: &TenantId) -> Result<(), Failure> {
+    let text = format!(
+        "Erase everything that the Config Database holds of tenant {tenant}? This cannot be undone."
+    );
+    match question::ask(&text, &format!("Type {tenant} to go on:"))? {
+        Some(answer) if answer == tenant.as_str() => Ok(()),
+        Some(_) => Err(Failure::Failed(anyhow!("nothing was done"))),
+        None => Err(Failure::BadInput(anyhow!(question::unanswered(&text)))),
     }
 }
 

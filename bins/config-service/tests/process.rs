@@ -186,8 +186,18 @@ fn a_tenant_is_exported_and_erased_from_the_command_line() {
         let (done, _, error) = output(folder, &["erase", "ann", "--reason", reason]);
         assert!(!done && error.contains("1 to 500 characters"), "{error}");
     }
-    let (done, erased, _) = output(folder, &["erase", "ann", "--reason", "asked"]);
-    assert!(done);
+    let mut asks = command(folder, &["erase", "ann", "--reason", "asked"]);
+    let asks = asks.output().unwrap();
+    let error = String::from_utf8(asks.stderr).unwrap();
+    assert_eq!(asks.status.code(), Some(2), "{error}");
+    assert!(error.contains("tenant ann?") && error.contains("--yes"));
+    let erase = |tenant| output(folder, &["erase", tenant, "--reason", "asked", "--yes"]);
+    for _ in 0..2 {
+        let (done, _, note) = erase("anna");
+        assert!(done && note.contains("Nothing was held of tenant anna"));
+    }
+    let (done, erased, note) = erase("ann");
+    assert!(done && !note.contains("Nothing was held"), "{note}");
     let erased: Value = serde_json::from_str(&erased).unwrap();
     assert_eq!(
         (&erased["configurations"], &erased["versions"]),

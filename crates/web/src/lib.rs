@@ -11,6 +11,8 @@ pub mod origin;
 pub mod page;
 pub mod problem;
 pub mod process;
+#[cfg(feature = "program")]
+pub mod question;
 pub mod reason;
 mod serve;
 #[cfg(feature = "program")]

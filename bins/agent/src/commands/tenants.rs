@@ -71,6 +71,11 @@ pub(crate) async fn erase(settings: &Settings, options: EraseOptions) -> Result<
     let path = format!("tenants/{tenant}");
     let erased: ErasedRecords = client.delete_within(&path, LONG_TIMEOUT).await?;
     show(json, &erased, |erased| {
+        if *erased == ErasedRecords::default() {
+            return View::default().line(format!(
+                "Nothing was held of tenant {tenant}; check the id, unless the tenant was erased before"
+            ));
+        }
         let ErasedRecords {
             runs,
             items,

@@ -77,6 +77,11 @@ async fn a_person_is_erased_from_the_store_the_folder_and_what_is_said() {
     assert!(export.to_string().contains(CANARY), "{export}");
     refuses(&agent, &["export", "bird", "--to", &to], "does not exist");
     refuses(&agent, &["erase", "bird"], "--yes");
+    let unknown = stdout_of(&agent, &["erase", "brid", "--yes"]);
+    assert!(
+        unknown.contains("Nothing was held of tenant brid"),
+        "{unknown}"
+    );
     let before = found_in(project.path(), &["known"]);
     assert_eq!(
         before.len(),
