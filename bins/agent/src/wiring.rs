@@ -23,7 +23,13 @@ pub(crate) async fn start(
     look_back: Duration,
 ) -> Result<(Punctual, String), Failure> {
     let failures = ActiveFailures::default();
-    let store_error = |error| Failure::failed(store_error(&error, "BATCH_STORE_URL"));
+    let store_error = |error: StoreError| {
+        let message = store_error(&error, "BATCH_STORE_URL");
+        match error.kind() {
+            StoreErrorKind::InvalidUrl => Failure::BadInput(message),
+            _ => Failure::Failed(message),
+        }
+    };
     let store = Store::open(&settings.batch_store_url).await;
     let store = store.map_err(store_error)?;
     let shard = settings.batch_shard;

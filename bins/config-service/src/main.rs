@@ -16,7 +16,7 @@ use anyhow::{Context, anyhow};
 use chrono::TimeDelta;
 use clap::{CommandFactory, Parser};
 use punctual_config_database::{
-    ConfigStore, Expiring, KeyError, NewKey, Server, ServerError, ServerSettingNames,
+    ConfigStore, Expiring, KeyError, NewKey, Server, ServerError, ServerSettingNames, StoreError,
 };
 use punctual_domain::{TenantId, visible, visible_lines};
 use punctual_infrastructure::{ZoneFolderWatcher, check_alive, log_zone_rules};
@@ -81,7 +81,9 @@ async fn run(cli: Cli) -> Result<(), Failure> {
                 log_zone_rules(folder);
             }
             process::keep_database_private(&settings.config_store_url);
-            with_settings(settings, command).await
+            let place = ConfigStore::place(&settings.config_store_url);
+            let done = with_settings(settings, command).await;
+            done.map_err(|failure| with_place(failure, &place))
         }
         Command::Shell(ShellCommand::Completions { shell }) => {
             let script = shell::completions(Cli::command(), shell);
@@ -171,7 +173,7 @@ async fn with_settings(settings: Settings, command: ServiceCommand) -> Result<()
             let store = open(&settings.config_store_url).await?;
             let erased = store.erase(&tenant, ACTOR, &reason).await?;
             print_line(serde_json::to_string_pretty(&erased)?)?;
-            // Of one that was erased before, the feed says so.
+            // `changes` do not count: those that say `erased` stay.
             let held = [
                 erased.configurations,
                 erased.versions,
@@ -230,6 +232,9 @@ async fn open(url: &str) -> Result<ConfigStore, Failure> {
 /// The error, with the setting that mends it.
 fn with_setting(error: ServerError) -> Failure {
     match error {
+        ServerError::Store(error) if error.is_invalid_url() => {
+            Failure::BadInput(anyhow!("CONFIG_STORE_URL: {error}"))
+        }
         ServerError::Store(_) => Failure::Failed(anyhow!("{error}; check CONFIG_STORE_URL")),
         ServerError::Listen { .. } => {
             Failure::Failed(anyhow!("{error}; set CONFIG_HTTP_ADDR to a free address"))
@@ -239,6 +244,20 @@ fn with_setting(error: ServerError) -> Failure {
         )),
         ServerError::Key(problem) => Failure::BadInput(anyhow!("CONFIG_SERVICE_API_KEY {problem}")),
         error => error.into(),
+    }
+}
+
+/// The failure, with the store and what to do where its database refuses to work.
+fn with_place(failure: Failure, place: &str) -> Failure {
+    let Failure::Failed(error) = failure else {
+        return failure;
+    };
+    match error.downcast_ref::<StoreError>() {
+        Some(refused) if refused.is_of_database() => Failure::Failed(anyhow!(
+            "the Config Database {place} failed: {refused}; free disk space, release the lock on the store, or \
+             bring the database back (CONFIG_STORE_URL)"
+        )),
+        _ => Failure::Failed(error),
     }
 }
 

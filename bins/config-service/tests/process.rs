@@ -279,6 +279,11 @@ fn what_cannot_be_used_is_named() {
         ),
         ("CONFIG_AGENT_URLS", "agent:8080", "use a URL such as"),
         ("CONFIG_AGENT_API_KEY", "canary", "set CONFIG_AGENT_URLS"),
+        (
+            "CONFIG_STORE_URL",
+            "mysql://me:canary@db/config",
+            "such as sqlite://var/config.db or postgres://",
+        ),
     ] {
         let mut wrong = command(folder.path(), &[]);
         let output = wrong.env(name, value).output().unwrap();

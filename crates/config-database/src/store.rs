@@ -60,18 +60,56 @@ pub(crate) use writing::Edit;
 
 /// The store failed; nothing was half done.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{0}")]
-pub struct StoreError(String);
+#[error("{message}")]
+pub struct StoreError {
+    message: String,
+    cause: Cause,
+}
+
+/// What has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    Url,
+    Database,
+    Other,
+}
 
 impl StoreError {
     pub(crate) fn new(error: impl std::fmt::Display) -> Self {
-        Self(error.to_string())
+        Self {
+            message: error.to_string(),
+            cause: Cause::Other,
+        }
+    }
+
+    fn invalid_url() -> Self {
+        Self {
+            message: "invalid URL of the store; use a URL such as sqlite://var/config.db or \
+                      postgres://user:password@host/name"
+                .to_owned(),
+            cause: Cause::Url,
+        }
+    }
+
+    /// Whether the URL is not that of a store.
+    #[must_use]
+    pub fn is_invalid_url(&self) -> bool {
+        self.cause == Cause::Url
+    }
+
+    /// Whether the database of an open store refuses to work, because the disk is full, for example.
+    #[must_use]
+    pub fn is_of_database(&self) -> bool {
+        self.cause == Cause::Database
     }
 }
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        Self::new(error)
+        Self {
+            message: error.to_string(),
+            cause: Cause::Database,
+        }
     }
 }
 
@@ -119,5 +157,5 @@ pub(crate) fn now() -> DateTime<Utc> {
 
 fn instant(micros: i64) -> Result<DateTime<Utc>, StoreError> {
     DateTime::from_timestamp_micros(micros)
-        .ok_or_else(|| StoreError(format!("{micros} µs is not a valid timestamp")))
+        .ok_or_else(|| StoreError::new(format!("{micros} µs is not a valid timestamp")))
 }

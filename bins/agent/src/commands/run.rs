@@ -246,6 +246,9 @@ async fn embedded_config_database(
     })
     .await
     .map_err(|error| match error {
+        ServerError::Store(error) if error.is_invalid_url() => {
+            Failure::bad_input(format!("CONFIG_STORE_URL: {error}"))
+        }
         ServerError::Store(_) => Failure::failed(format!("{error}; check CONFIG_STORE_URL")),
         ServerError::Listen { .. } => {
             Failure::failed(format!("{error}; set CONFIG_HTTP_ADDR to a free address"))

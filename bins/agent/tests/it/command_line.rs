@@ -379,13 +379,21 @@ fn an_error_names_the_setting_that_mends_it() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     for (setting, value, named) in [
-        ("BATCH_STORE_URL", "mysql://h/db", "BATCH_STORE_URL: "),
+        (
+            "BATCH_STORE_URL",
+            "mysql://h/db",
+            "BATCH_STORE_URL: invalid",
+        ),
         (
             "BATCH_STORE_URL",
             "sqlite:///proc/a.db",
             "check BATCH_STORE_URL",
         ),
-        ("CONFIG_STORE_URL", "mysql://h/db", "check CONFIG_STORE_URL"),
+        (
+            "CONFIG_STORE_URL",
+            "mysql://h/db",
+            "CONFIG_STORE_URL: invalid",
+        ),
         (
             "CONFIG_SERVICE_URL",
             "ftp://h",
@@ -402,5 +410,6 @@ fn an_error_names_the_setting_that_mends_it() {
         let mut run = command(folder.path());
         let (code, _, err) = output(run.arg("run").env(setting, value));
         assert!(code != 0 && err.contains(named), "{value}: {err}");
+        assert!(code == 2 || !value.starts_with("mysql"), "{err}");
     }
 }

@@ -54,12 +54,12 @@ impl ConfigStore {
         sqlx::query(self.dialect.lock_feed())
             .execute(&mut *transaction)
             .await
-            .map_err(StoreError::new)?;
+            .map_err(StoreError::from)?;
         if newest(&mut transaction, &new.name).await?.is_some() {
             return Err(KeyError::Taken(new.name.clone()));
         }
         let key = insert(&mut transaction, new).await?;
-        transaction.commit().await.map_err(StoreError::new)?;
+        transaction.commit().await.map_err(StoreError::from)?;
         Ok(key)
     }
 

@@ -100,18 +100,10 @@ impl ConfigStore {
     /// When it cannot be opened, is not a Config Database, or a later version has made tables that this version cannot work
     /// on. No error shows the URL: it may hold a password.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
-        let (dialect, options) = parse(url).ok_or_else(|| {
-            StoreError::new(
-                "invalid URL of the store; use a URL such as sqlite://var/config.db or \
-                 postgres://user:password@host/name",
-            )
-        })?;
-        let place = match dialect {
-            Dialect::Sqlite => file_of(url).to_owned(),
-            Dialect::Postgres => "on PostgreSQL".to_owned(),
-        };
+        let (dialect, options) = parse(url).ok_or_else(StoreError::invalid_url)?;
+        let place = Self::place(url);
         let fail = |problem: String| {
-            StoreError(format!(
+            StoreError::new(format!(
                 "cannot open the Config Database {place}: {problem}"
             ))
         };
@@ -143,6 +135,16 @@ impl ConfigStore {
         };
         store.refresh().await?;
         Ok(store)
+    }
+
+    /// Where the database of `url` is, for people: its file, or `on PostgreSQL`, as the URL may hold a password.
+    #[must_use]
+    pub fn place(url: &str) -> String {
+        match Dialect::of(url) {
+            Some(Dialect::Sqlite) => file_of(url).to_owned(),
+            Some(Dialect::Postgres) => "on PostgreSQL".to_owned(),
+            None => "at an invalid URL".to_owned(),
+        }
     }
 }
 

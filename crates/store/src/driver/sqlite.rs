@@ -42,9 +42,16 @@ impl SqliteDriver {
             .filter(|url| url.starts_with("sqlite:"))
             .and_then(|url| SqliteConnectOptions::from_str(url).ok())
             .ok_or_else(|| {
+                let others = if cfg!(feature = "postgres") {
+                    " or postgres://user@host/database"
+                } else {
+                    ""
+                };
                 StoreError::new(
                     StoreErrorKind::InvalidUrl,
-                    "invalid URL of the store; use a URL such as sqlite://var/punctual.db",
+                    format!(
+                        "invalid URL of the store; use a URL such as sqlite://var/punctual.db{others}"
+                    ),
                 )
             })?;
         let path = options.get_filename().to_owned();
