@@ -79,6 +79,7 @@ fn this_program() -> Option<PathBuf> {
 }
 
 async fn run(cli: Cli) -> Result<(), Failure> {
+    process::outlive_file_size_limit().map_err(Failure::failed)?;
     let command = cli.command.unwrap_or(Command::Run(RunOptions::default()));
     let needs_zone_rules = command.needs_zone_rules();
     let settings = || {

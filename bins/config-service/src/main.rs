@@ -69,6 +69,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<(), Failure> {
+    process::outlive_file_size_limit()?;
     let usual = || Command::Service(ServiceCommand::Serve(ServeOptions::default()));
     match cli.command.unwrap_or_else(usual) {
         Command::Service(command) => {

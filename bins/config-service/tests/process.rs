@@ -310,6 +310,42 @@ fn a_damaged_store_is_named_at_once() {
 }
 
 #[test]
+fn a_write_that_the_system_refuses_names_the_store_and_the_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    assert!(output(folder, &["keys", "list"]).0, "it makes the store");
+    let line = |number| {
+        let name = "x".repeat(300);
+        let preference =
+            json!({"enabled": true, "frequency": "daily", "template_overrides": {"name": name}});
+        json!({"tenant_id": format!("t{number}"), "config_value": {"posts": preference}})
+            .to_string()
+    };
+    let lines: Vec<String> = (0..3_000).map(line).collect();
+    let file = folder.join("preferences.ndjson");
+    std::fs::write(&file, lines.join("\n")).unwrap();
+
+    // In blocks of 512 or 1,024 bytes.
+    let limited = "ulimit -f 300; exec \"$0\" import \"$1\"";
+    let own = command(folder, &[]);
+    let mut import = Command::new("sh");
+    import
+        .args(["-c", limited])
+        .arg(own.get_program())
+        .arg(&file);
+    let environment = own.get_envs();
+    import.envs(environment.filter_map(|(name, value)| Some((name, value?))));
+    let refused = import.output().unwrap();
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{error}");
+    for part in ["config.db failed: ", "free disk space", "CONFIG_STORE_URL"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    let (done, _, error) = output(folder, &["import", file.to_str().unwrap()]);
+    assert!(done, "{error}");
+}
+
+#[test]
 fn links_and_their_keys_are_not_in_the_log() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");

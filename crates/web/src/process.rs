@@ -11,7 +11,7 @@ use std::{
 
 use rustix::{
     fs::Mode,
-    process::{Resource, Rlimit, getrlimit, setrlimit, umask},
+    process::{self, Resource, Rlimit, getrlimit, setrlimit, umask},
 };
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -36,6 +36,16 @@ pub fn begin() {
             },
         );
     }
+}
+
+/// Has a write that would make a file larger than its limit fail, as on a full disk. By default, the system ends the process.
+/// Programs that the process starts have the default. To be called in the runtime.
+///
+/// # Errors
+/// The system refuses it.
+pub fn outlive_file_size_limit() -> io::Result<()> {
+    // The handler stays, and ends with an `exec`; to ignore the signal would not.
+    signal(SignalKind::from_raw(process::Signal::XFSZ.as_raw())).map(drop)
 }
 
 /// The signals that ask a process to end: SIGTERM and SIGINT.
@@ -84,7 +94,8 @@ pub fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr,
 /// # Errors
 /// The text is not a whole number of this range.
 pub fn whole_number(name: &str, text: &str, range: &RangeInclusive<u64>) -> Result<u64, String> {
-    let number = text.parse().ok().filter(|number| range.contains(number));
+    let number = text.parse::<u64>().ok();
+    let number = number.filter(|number| range.contains(number));
     number.ok_or_else(|| {
         let (from, to) = (range.start(), range.end());
         format!("{name} is {text}; expected a whole number from {from} to {to}")
