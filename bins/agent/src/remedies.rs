@@ -97,7 +97,7 @@ mod tests {
             (
                 FindingKind::Preferences {
                     jobs: vec![job.clone()],
-                    cause: String::new(),
+                    loaded: true,
                 },
                 "CONFIG_SERVICE_URL",
             ),

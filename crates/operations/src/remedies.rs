@@ -166,7 +166,7 @@ mod tests {
             FindingKind::NotPlanned,
             FindingKind::Preferences {
                 jobs: vec![job.clone()],
-                cause: String::new(),
+                loaded: true,
             },
             FindingKind::Failing(Operation::ReadQueues),
             FindingKind::Paused(job.clone()),

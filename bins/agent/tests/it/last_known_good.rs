@@ -90,7 +90,7 @@ async fn an_agent_that_starts_without_its_config_database_runs_what_it_knew() {
     assert!(
         ready["warnings"]
             .to_string()
-            .contains("the last known preferences are in effect"),
+            .contains("on preferences that are "),
         "{ready}"
     );
     // It says how old they are.

@@ -48,21 +48,6 @@ pub struct JobStatus {
     pub mirror: MirrorHandle,
 }
 
-impl JobStatus {
-    /// What is wrong with the preferences, in words. Unless they are loaded, nothing of the job runs.
-    #[must_use]
-    pub fn wrong(&self) -> Option<String> {
-        match (&self.trouble, self.loaded) {
-            (None, true) => None,
-            (None, false) => Some("its preferences have not been read yet".to_owned()),
-            (Some(trouble), false) => Some(trouble.clone()),
-            (Some(trouble), true) => Some(format!(
-                "the last known preferences are in effect: {trouble}"
-            )),
-        }
-    }
-}
-
 /// A look at the mirror that the scheduler keeps.
 #[derive(Clone)]
 pub struct MirrorHandle(Arc<RwLock<Mirror>>);

@@ -585,15 +585,41 @@ async fn one_cause_is_one_finding_whatever_it_affects() {
     assert_eq!(
         warnings,
         [
-            "7 jobs run on preferences that are 0s old: the last known preferences are in effect: \
-          crm.example:443 refused the connection (job_0, job_1, job_2, job_3, job_4 and 2 more) \
+            "7 jobs run on preferences that are 0s old: crm.example:443 refused the connection \
+          (job_0, job_1, job_2, job_3, job_4 and 2 more) (since 2026-03-01T09:00:00Z)"
+        ]
+    );
+    // It names every reason.
+    status.jobs.get_mut(&posts()).unwrap().trouble = Some("refused the key".to_owned());
+    operator.status.publish(status.clone());
+    let (_, warnings) = wrong(&operator).await;
+    assert_eq!(
+        warnings,
+        [
+            "7 jobs run on preferences that are 0s old: crm.example:443 refused the connection \
+          (job_0, job_1, job_2, job_3, job_4 and 1 more), refused the key (posts) \
           (since 2026-03-01T09:00:00Z)"
         ]
     );
-    // Another cause is another finding.
-    status.jobs.get_mut(&posts()).unwrap().trouble = Some("refused the key".to_owned());
+    // Jobs that do not run are worse than those that run on old preferences.
+    for job_id in ["job_0", "job_1"] {
+        let job_id = JobId::new(job_id).unwrap();
+        let known = status.jobs.get_mut(&job_id).unwrap();
+        (known.loaded, known.trouble, known.seen_until) = (false, None, None);
+    }
     operator.status.publish(status);
-    assert_eq!(wrong(&operator).await.1.len(), 2);
+    let (not_ready, warnings) = wrong(&operator).await;
+    assert_eq!(
+        not_ready,
+        [
+            "2 jobs do not run until preferences have been read: they have not been read yet \
+          (job_0, job_1) (since 2026-03-01T09:00:00Z)"
+        ]
+    );
+    assert!(
+        warnings.len() == 1 && warnings[0].starts_with("5 jobs run on"),
+        "{warnings:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

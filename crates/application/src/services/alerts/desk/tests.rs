@@ -183,3 +183,43 @@ async fn what_is_not_stored_is_sent_from_memory_and_stored_afterwards() {
     assert_eq!(one.alert.id, id);
     assert!(!one.is_pending());
 }
+
+/// Looks every minute for so long while preferences cannot be read for this reason, and returns what went out.
+async fn look_for(
+    desk: &mut AlertDesk,
+    minutes: u64,
+    trouble: Option<&str>,
+) -> Vec<(AlertKind, String)> {
+    let (mut sent, began) = (Vec::new(), desk.operator.started_at);
+    for _ in 0..minutes {
+        tokio::time::advance(Duration::from_mins(1)).await;
+        schedule(&desk.operator, &posts(), &[]);
+        desk.operator.status.update(|status| {
+            let known = status.jobs.get_mut(&posts()).unwrap();
+            known.seen_until = Some(began);
+            known.trouble = trouble.map(str::to_owned);
+        });
+        for due in desk.look(true).await {
+            let answer = Ok(String::new());
+            desk.note(due.alert.id, "webhook", answer).await.unwrap();
+            sent.push((due.alert.kind, due.alert.finding.unwrap().id));
+        }
+    }
+    sent
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_whose_reason_changes_opens_once_and_recovers_once_it_is_over() {
+    let store: Arc<FakeStore> = Arc::default();
+    let mut desk = desk_on(&store, store.clone());
+    let about = |kind| vec![(kind, "preferences/stale".to_owned())];
+    let opened = look_for(&mut desk, 10, Some("it refused the connection")).await;
+    assert_eq!(opened, about(AlertKind::Opened));
+    // Another reason is reported once an hour at most, and not as a recovery.
+    let at_once = look_for(&mut desk, 10, Some("it answered 500")).await;
+    assert!(at_once.is_empty(), "{at_once:?}");
+    let changed = look_for(&mut desk, 60, Some("its answer cannot be read")).await;
+    assert_eq!(changed, about(AlertKind::Changed));
+    let over = look_for(&mut desk, 10, None).await;
+    assert_eq!(over, about(AlertKind::Recovered));
+}

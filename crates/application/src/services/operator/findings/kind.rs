@@ -47,8 +47,8 @@ pub enum FindingKind {
     Preferences {
         /// The jobs that follow them.
         jobs: Vec<JobId>,
-        /// The reason, without numbers and ids: it tells one cause from another.
-        cause: String,
+        /// Whether they run, on old ones.
+        loaded: bool,
     },
     /// An operation fails again and again.
     Failing(Operation),
@@ -75,7 +75,7 @@ pub enum FindingKind {
 }
 
 impl FindingKind {
-    /// Tells findings apart: the same for the same cause, such as `paused/posts`.
+    /// Tells findings apart, such as `paused/posts`: the same as long as the same is wrong, whatever the reason.
     #[must_use]
     pub fn id(&self) -> String {
         match self {
@@ -83,10 +83,8 @@ impl FindingKind {
             Self::Restored => "restored".to_owned(),
             Self::NotPlannedYet => "not-planned-yet".to_owned(),
             Self::NotPlanned => "not-planned".to_owned(),
-            Self::Preferences { cause, .. } => {
-                let cause = blake3::hash(cause.as_bytes()).to_hex();
-                format!("preferences/{}", &cause[..8])
-            }
+            Self::Preferences { loaded: true, .. } => "preferences/stale".to_owned(),
+            Self::Preferences { loaded: false, .. } => "preferences/missing".to_owned(),
             Self::Failing(operation) => match (operation, operation.job_id()) {
                 (Operation::WriteLastKnownGood(feature), _) => {
                     format!("failing/{}/{feature}", operation.name())
@@ -114,7 +112,8 @@ impl FindingKind {
             Self::Store => "The store does not answer".to_owned(),
             Self::Restored => "The store was restored from an older copy".to_owned(),
             Self::NotPlannedYet | Self::NotPlanned => "Due work is not planned".to_owned(),
-            Self::Preferences { .. } => "Preferences cannot be read".to_owned(),
+            Self::Preferences { loaded: true, .. } => "Jobs run on old preferences".to_owned(),
+            Self::Preferences { loaded: false, .. } => "Jobs wait for preferences".to_owned(),
             Self::Failing(operation) => match operation.job_id() {
                 Some(job_id) => format!("{job_id}: {} fails", operation.name()),
                 None => format!("{} fails", operation.name()),

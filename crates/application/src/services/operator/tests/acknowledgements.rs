@@ -242,30 +242,57 @@ async fn an_entry_that_cannot_be_read_is_news() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_causes_have_two_ids_and_one_keeps_its_id() {
+async fn an_outage_of_preferences_is_one_finding_whatever_its_reasons() {
     let store: Arc<FakeStore> = Arc::default();
     let operator = serving(&store);
     let mut status = (*operator.status.get()).clone();
     let known = status.jobs.get_mut(&posts()).unwrap();
     known.quarantined = 0;
     let other = known.clone();
-    let ids = async |one: &str, another: &str| {
+    let fails = |reasons: [&str; 2], loaded: bool| {
         let mut status = status.clone();
-        let known = status.jobs.get_mut(&posts()).unwrap();
-        known.trouble = Some(one.to_owned());
-        let mut other = other.clone();
-        other.trouble = Some(another.to_owned());
-        status.jobs.insert(JobId::new("report").unwrap(), other);
+        let jobs = [posts(), JobId::new("report").unwrap()];
+        for (job_id, reason) in jobs.into_iter().zip(reasons) {
+            let mut known = other.clone();
+            known.trouble = Some(reason.to_owned());
+            known.loaded = loaded;
+            status.jobs.insert(job_id, known);
+        }
         operator.status.publish(status);
-        let findings = operator.findings().await.unwrap();
-        let ids = findings.warnings.iter().map(Finding::id);
-        ids.collect::<Vec<_>>()
     };
-    let two = ids("refused the key", "crm.example:443 is down").await;
-    assert!(two.len() == 2 && two[0] != two[1], "{two:?}");
-    let one = ids("answered 500 after 3 s", "answered 502 after 41 s").await;
-    assert_eq!(one.len(), 1, "{one:?}");
-    assert_eq!(ids("refused the key", "refused the key").await.len(), 1);
+    let ids = async || {
+        let findings = operator.findings().await.unwrap();
+        findings
+            .all()
+            .iter()
+            .map(|one| one.id())
+            .collect::<Vec<_>>()
+    };
+    let (id, refused) = ("preferences/stale", "crm.example:443 is down");
+    fails([refused, refused], true);
+    acknowledge(&operator, id).await;
+    for (reasons, known) in [
+        (["answered 500 after 3 s", refused], false),
+        (["answered 500 after 3 s"; 2], false),
+        (["crm.example:8443 is down", refused], true),
+    ] {
+        fails(reasons, true);
+        assert_eq!(ids().await, [id], "{reasons:?}");
+        assert_eq!(is_known(&operator, id).await, known, "{reasons:?}");
+    }
+    fails(["answered 500 after 3 s"; 2], true);
+    acknowledge(&operator, id).await;
+    fails(["answered 502 after 41 s"; 2], true);
+    assert!(is_known(&operator, id).await, "other numbers");
+
+    // What does not run at all is worse, and another finding.
+    fails([refused, refused], false);
+    assert_eq!(ids().await, ["preferences/missing"]);
+    let worse = finding(&operator, "preferences/missing").await.unwrap();
+    assert_eq!(
+        (worse.severity, worse.acknowledged),
+        (Severity::Critical, None)
+    );
 }
 
 #[tokio::test(start_paused = true)]
