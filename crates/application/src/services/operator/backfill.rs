@@ -16,8 +16,11 @@ use tracing::info;
 pub use self::enqueue::BackfillCount;
 use self::enqueue::backfill;
 use super::{
-    Actor, IdempotencyKey, Operator, OperatorError, given, idempotency::Attempt, refuse_empty,
-    retention::refuse_removed, trigger::refuse_tenants,
+    Actor, IdempotencyKey, Operator, OperatorError, given,
+    idempotency::Attempt,
+    refuse_empty,
+    retention::refuse_removed,
+    trigger::{loaded, refuse_tenants},
 };
 
 /// Items that one backfill looks at, at most.
@@ -180,13 +183,8 @@ impl Operator {
             }]),
             (Work::Preferences { .. }, None) => {
                 let status = self.status.get();
-                match status.jobs.get(&job.job_id).filter(|known| known.loaded) {
-                    Some(known) => Ok(known.mirror.read(|mirror| mirror.backfill(dates, now))),
-                    None => Err(OperatorError::Unavailable(format!(
-                        "the preferences of {} have not been read yet; try again in a few seconds",
-                        job.job_id
-                    ))),
-                }
+                let known = loaded(&status, &job.job_id)?;
+                Ok(known.mirror.read(|mirror| mirror.backfill(dates, now)))
             }
             (
                 Work::Preferences {

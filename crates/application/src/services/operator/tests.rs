@@ -221,6 +221,40 @@ async fn a_backfill_is_counted_then_queued_once_for_a_key() {
     assert!(matches!(unread, Err(OperatorError::Unavailable(_))));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_run_for_all_tenants_waits_until_it_is_known_who_they_are() {
+    let store: Arc<FakeStore> = Arc::default();
+    let operator = serving(&store);
+    let mut status = (*operator.status.get()).clone();
+    let all = TriggerRequest {
+        all: true,
+        ..TriggerRequest::default()
+    };
+    let trigger = async || operator.trigger(&actor(), None, &posts(), &all).await;
+    assert_eq!(trigger().await.unwrap().total, 1);
+    operator.status.publish(SchedulerStatus::default());
+    let unread = "the preferences of posts have not been read yet";
+    let soon = trigger().await.unwrap_err();
+    assert_eq!(
+        soon.to_string(),
+        format!("{unread}; try again in a few seconds")
+    );
+    let known = status.jobs.get_mut(&posts()).unwrap();
+    (known.loaded, known.trouble) = (false, Some("crm.example:443 is down".to_owned()));
+    operator.status.publish(status);
+    let down = trigger().await.unwrap_err();
+    assert!(matches!(down, OperatorError::Unavailable(_)), "{down:?}");
+    assert_eq!(
+        down.to_string(),
+        format!("{unread}: crm.example:443 is down")
+    );
+
+    // None at all is something else.
+    testing::schedule(&operator, &posts(), &[]);
+    let nothing = trigger().await.unwrap_err();
+    assert!(matches!(nothing, OperatorError::Invalid(_)), "{nothing:?}");
+}
+
 fn everything() -> DeadLetterSelection {
     DeadLetterSelection {
         all: true,

@@ -16,7 +16,10 @@ use super::{
     Actor, IdempotencyKey, Operator, OperatorError, amount, first_of, given, idempotency::Attempt,
     refuse_empty,
 };
-use crate::services::source_items::{Categories, chunk_size_of, item_ids};
+use crate::services::{
+    schedule_status::{JobStatus, SchedulerStatus},
+    source_items::{Categories, chunk_size_of, item_ids},
+};
 
 /// How many tenants an error names: with the longest ids, what follows them is still read.
 const MAX_NAMED_TENANTS: usize = 10;
@@ -72,7 +75,8 @@ impl Operator {
     /// Queues a run of a job for all its tenants, or for some, whatever their schedule says.
     ///
     /// # Errors
-    /// The job does not exist or has nothing to run, a tenant has stored no preference, or the store fails.
+    /// The job does not exist or has nothing to run, its preferences have not been read yet, a tenant has stored no preference, or the
+    /// store fails.
     pub async fn trigger(
         &self,
         actor: &Actor,
@@ -236,9 +240,9 @@ impl Operator {
                     return Ok(named);
                 }
                 let status = self.status.get();
-                let known = status.jobs.get(&job.job_id);
-                let tenants = known.map(|job| job.mirror.read(Mirror::tenants));
-                return Ok(tenants.into_iter().flatten().map(ItemId::from).collect());
+                let known = loaded(&status, &job.job_id)?;
+                let tenants = known.mirror.read(Mirror::tenants);
+                return Ok(tenants.into_iter().map(ItemId::from).collect());
             }
             Work::Fixed {
                 sources,
@@ -272,6 +276,23 @@ impl Operator {
 /// That a plain job has no such item.
 pub(super) fn no_item(job_id: &JobId, id: &ItemId) -> OperatorError {
     OperatorError::Invalid(format!("{job_id} has no item `{id}`"))
+}
+
+/// What is known of a job whose preferences have been read. Until then it is not known for whom it runs.
+pub(super) fn loaded<'s>(
+    status: &'s SchedulerStatus,
+    job_id: &JobId,
+) -> Result<&'s JobStatus, OperatorError> {
+    let known = status.jobs.get(job_id);
+    if let Some(known) = known.filter(|known| known.loaded) {
+        return Ok(known);
+    }
+    let unread = format!("the preferences of {job_id} have not been read yet");
+    let trouble = known.and_then(|known| known.trouble.as_deref());
+    Err(OperatorError::Unavailable(match trouble {
+        Some(trouble) => format!("{unread}: {trouble}"),
+        None => format!("{unread}; try again in a few seconds"),
+    }))
 }
 
 /// Refuses these tenants, if there are any, because they have stored nothing.
