@@ -248,8 +248,7 @@ impl ConfigDatabaseClient {
         ConfigDatabaseError::new(
             ConfigErrorKind::Malformed,
             format!(
-                "Config Database at {} sends {what} without end: {why}; the preferences known \
-                 before stay in effect. Check its paging",
+                "Config Database at {} sends {what} without end: {why}; check its paging",
                 self.http.shown_url()
             ),
         )

@@ -122,8 +122,8 @@ impl Http {
             ServerAnswer::Json { body, .. } => match read(body) {
                 Ok(document) => return Ok(document),
                 Err(cause) => format!(
-                    "Config Database at {} sent an answer that cannot be read ({cause}); the preferences known \
-                     before stay in effect. Check that {setting} points at a Config Database",
+                    "Config Database at {} sent an answer that cannot be read ({cause}); check that {setting} \
+                     points at a Config Database",
                     self.shown_url()
                 ),
             },
