@@ -293,20 +293,32 @@ impl LastKnownGood {
         ))
     }
 
-    /// What is on the disk, taken in record by record.
+    /// What is on the disk, taken in record by record; a failure is logged.
     async fn read<T: Default + Send + 'static>(
         &self,
         feature_type: &FeatureType,
         path: &Path,
         take: fn(&mut T, JournalRecord, u64),
     ) -> Option<(JournalState, T)> {
-        let found = match journal::read(path, &self.source, take).await {
-            Ok(found) => found?,
+        match self.try_read(feature_type, path, take).await {
+            Ok(found) => found,
             Err(problem) => {
                 error!(%feature_type, problem, "Failed to read the last known preferences for \
                     {feature_type} from disk: {problem}");
-                return None;
+                None
             }
+        }
+    }
+
+    /// What is on the disk, taken in record by record.
+    async fn try_read<T: Default + Send + 'static>(
+        &self,
+        feature_type: &FeatureType,
+        path: &Path,
+        take: fn(&mut T, JournalRecord, u64),
+    ) -> Result<Option<(JournalState, T)>, String> {
+        let Some(found) = journal::read(path, &self.source, take).await? else {
+            return Ok(None);
         };
         let (known_at, path) = (found.0.known_at, path.display());
         match found.0.damage {
@@ -318,33 +330,56 @@ impl LastKnownGood {
                 "The file {path} is damaged: changes after {known_at} are lost, everything known \
                  until then is complete"),
         }
-        Some(found)
+        Ok(Some(found))
     }
 
-    /// What is on the disk, the first time it is asked for and nothing better has been known.
-    async fn restore(
+    /// The preferences on the disk, with what they say of their tenants; `None`: there are none.
+    async fn on_disk(
         &self,
         feature_type: &FeatureType,
-        (feature, known): (&Feature, &mut FeatureMemory),
-        cause: &ConfigDatabaseError,
-    ) -> Option<SnapshotPages> {
-        if known.is_taken || feature.restored().is_some() {
-            return None;
-        }
+    ) -> Result<Option<(JournalState, Tenants, Arc<Restored>)>, String> {
         let path = folder::path(&self.folder, feature_type);
         let take = |(tenants, index): &mut (Tenants, Index), kept: JournalRecord, place| {
             index.take(&kept, place);
             tenants.take(&kept);
         };
-        let (state, (tenants, index)) = self.read(feature_type, &path, take).await?;
-        let restored = Restored::new(&path, &state, index).map(Arc::new);
-        let opened = restored.and_then(|restored| Ok((restored.pages()?, restored)));
-        let (pages, restored) = match opened {
-            Ok(opened) => opened,
+        let found = self.try_read(feature_type, &path, take).await?;
+        let Some((state, (tenants, index))) = found else {
+            return Ok(None);
+        };
+        let restored = Restored::new(&path, &state, index)?;
+        Ok(Some((state, tenants, Arc::new(restored))))
+    }
+
+    /// What is on the disk, the first time it is asked for and nothing better has been known.
+    ///
+    /// # Errors
+    /// The one because of which it is asked for, and what is wrong with the disk.
+    async fn restore(
+        &self,
+        feature_type: &FeatureType,
+        (feature, known): (&Feature, &mut FeatureMemory),
+        mut cause: ConfigDatabaseError,
+    ) -> Result<SnapshotPages, ConfigDatabaseError> {
+        if known.is_taken || feature.restored().is_some() {
+            return Err(cause);
+        }
+        let found = self.on_disk(feature_type).await;
+        let opened = found.and_then(|found| match found {
+            Some((state, tenants, restored)) => {
+                Ok(Some((restored.pages()?, restored, tenants, state)))
+            }
+            None => Ok(None),
+        });
+        let (pages, restored, tenants, state) = match opened {
+            Ok(Some(opened)) => opened,
+            Ok(None) => return Err(cause),
             Err(problem) => {
-                error!(%feature_type, problem, "Failed to read the last known preferences for \
-                    {feature_type} from disk: {problem}");
-                return None;
+                cause.message = format!(
+                    "{}; and the last known preferences on disk cannot be used: {problem}",
+                    cause.message
+                );
+                return Err(cause);
             }
         };
         let known_at = state.known_at;
@@ -355,7 +390,7 @@ impl LastKnownGood {
              {known_at} ({age_seconds} s ago): {cause}");
         known.tenants = Some(tenants);
         feature.set_restored(Some(restored));
-        Some(read_back(state.cursor, pages).known_at(known_at))
+        Ok(read_back(state.cursor, pages).known_at(known_at))
     }
 }
 
@@ -528,9 +563,7 @@ impl ConfigDatabase for LastKnownGood {
             Ok(taken) => Ok(taken),
             Err(error) => {
                 let memory = (&*feature, &mut *known);
-                self.restore(feature_type, memory, &error)
-                    .await
-                    .ok_or(error)
+                self.restore(feature_type, memory, error).await
             }
         }
     }

@@ -221,9 +221,12 @@ async fn an_agent_that_starts_while_the_server_is_down_goes_on_with_what_was_kno
 async fn without_a_file_of_this_very_server_nothing_is_invented() {
     let folder = tempfile::tempdir().unwrap();
     let cold = around(answering(vec![Err(down())]), &folder, "server");
+    let error = whole(&cold).await.unwrap_err();
+    assert_eq!(error.kind, ConfigErrorKind::Unavailable);
     assert_eq!(
-        whole(&cold).await.unwrap_err().kind,
-        ConfigErrorKind::Unavailable
+        error.to_string(),
+        down().to_string(),
+        "nothing is wrong with the disk"
     );
     drop(cold);
     around(answering(vec![Ok(snapshot(3))]), &folder, "server")
@@ -241,7 +244,16 @@ async fn without_a_file_of_this_very_server_nothing_is_invented() {
     ] {
         std::fs::write(folder.path().join("new/posts.ndjson"), damage).unwrap();
         let damaged = around(answering(vec![Err(down())]), &folder, "server");
-        assert!(whole(&damaged).await.is_err(), "{damage:?}");
+        let error = whole(&damaged).await.unwrap_err();
+        assert_eq!(error.kind, ConfigErrorKind::Unavailable);
+        let both = format!(
+            "{}; and the last known preferences on disk cannot be used: ",
+            down()
+        );
+        assert!(
+            error.message.starts_with(&both) && error.message.contains("new/posts.ndjson: "),
+            "{damage:?}: {error}"
+        );
     }
 }
 
