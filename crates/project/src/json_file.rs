@@ -32,11 +32,11 @@ pub struct FileError {
 
 impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}:{}:{}: {}",
-            self.file, self.line, self.column, self.error
-        )
+        let (file, error) = (&self.file, &self.error);
+        if self.line == 0 {
+            return write!(f, "{file}: {}; {}", error.problem, error.remedy);
+        }
+        write!(f, "{file}:{}:{}: {error}", self.line, self.column)
     }
 }
 
@@ -281,7 +281,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            missing.starts_with("no/such/file.json:0:0: /: cannot be read"),
+            missing.starts_with("no/such/file.json: cannot be read: "),
             "{missing}"
         );
     }

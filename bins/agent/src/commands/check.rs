@@ -1,5 +1,7 @@
 //! `check`: everything the agent would run with, and every mistake in it.
 
+use std::path::Path;
+
 use punctual_application::amount;
 use punctual_domain::{BatchConfig, PurposeId};
 use punctual_infrastructure::{HandlerKinds, Project};
@@ -80,12 +82,21 @@ pub(crate) fn check_alerts(settings: &Settings, project: &Project) -> Result<(),
 
 /// The jobs and their handlers, from the files the settings name.
 pub(crate) fn load(settings: &Settings) -> Result<Project, FileErrors> {
-    Project::load(
-        &settings.batch_config_path,
-        &settings.batch_purposes_path,
-        &HandlerKinds::built_in(&settings.templates_path()),
-        &settings.batch_default_timezone,
-    )
+    let (jobs, purposes) = (&settings.batch_config_path, &settings.batch_purposes_path);
+    let kinds = HandlerKinds::built_in(&settings.templates_path());
+    let loaded = Project::load(jobs, purposes, &kinds, &settings.batch_default_timezone);
+    loaded.map_err(|mut errors| {
+        // What cannot be read at all may be another file than the settings should name.
+        for error in errors.0.iter_mut().filter(|error| error.line == 0) {
+            let name = if Path::new(&error.file) == jobs {
+                "BATCH_CONFIG_PATH"
+            } else {
+                "BATCH_PURPOSES_PATH"
+            };
+            error.error.remedy = format!("correct {name}, or the permissions of the file");
+        }
+        errors
+    })
 }
 
 /// The jobs alone: without their handlers no secret of a purpose is needed.

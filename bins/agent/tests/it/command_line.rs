@@ -395,6 +395,21 @@ fn an_error_names_the_setting_that_mends_it() {
             "CONFIG_STORE_URL: invalid",
         ),
         (
+            "BATCH_CONFIG_PATH",
+            "/nonexistent/jobs.json",
+            "correct BATCH_CONFIG_PATH, or the permissions of the file",
+        ),
+        (
+            "BATCH_PURPOSES_PATH",
+            "/nonexistent/purposes.json",
+            "/nonexistent/purposes.json: cannot be read: ",
+        ),
+        (
+            "BATCH_PURPOSES_PATH",
+            "/nonexistent/purposes.json",
+            "correct BATCH_PURPOSES_PATH, or the permissions of the file",
+        ),
+        (
             "CONFIG_SERVICE_URL",
             "ftp://h",
             "invalid CONFIG_SERVICE_URL",
