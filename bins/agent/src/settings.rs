@@ -497,7 +497,10 @@ impl Settings {
         if let Some(url) = &self.batch_alerts_url {
             // It may hold a token, so it is not shown.
             let checked = http_url(&Value::from(url.as_str())).map(drop);
-            checked.map_err(|invalid| anyhow!("{}", invalid.at("BATCH_ALERTS_URL", None)))?;
+            checked.map_err(|invalid| {
+                let error = invalid.at("", None);
+                anyhow!("BATCH_ALERTS_URL {}; {}", error.problem, error.remedy)
+            })?;
             let checked = self.alert_webhook(Arc::new(SystemClock));
             checked.map_err(|error| match error {
                 EndpointError::InvalidSecret => {
@@ -744,7 +747,7 @@ mod tests {
             ),
             (
                 &[("BATCH_ALERTS_URL", "ftp://canary"), secret][..],
-                "BATCH_ALERTS_URL",
+                "BATCH_ALERTS_URL is not a URL; use one that begins with https:// or http://",
             ),
             (
                 &[here, secret][..],
