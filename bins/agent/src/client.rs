@@ -274,10 +274,14 @@ impl Client {
         if status.is_success() {
             return Ok(response);
         }
-        let problem = response.json::<ProblemBody>().await;
-        let detail =
-            problem.map_or_else(|_| "no reason given".to_owned(), |problem| problem.detail);
-        let detail = visible(&detail);
+        // An agent gives a reason with every error.
+        let Ok(problem) = response.json::<ProblemBody>().await else {
+            return Err(Failure::failed(format!(
+                "what answers at {address} is not an agent, or its answer broke off ({status}); set BATCH_HTTP_ADDR to the \
+                 address of an agent"
+            )));
+        };
+        let detail = visible(&problem.detail);
         Err(match status {
             StatusCode::UNAUTHORIZED => Failure::BadInput(format!(
                 "the agent at {address} refused the API key; set BATCH_API_KEY"

@@ -2,10 +2,14 @@
 
 use std::process::{Command, Output, Stdio};
 
-use reqwest::Method;
+use axum::Router;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::agent::{Agent, at_time, command, repository};
+use crate::{
+    agent::{Agent, at_time, command, repository},
+    common::serve,
+};
 
 const JOB: &str = "instagram_post_preference_based";
 
@@ -369,4 +373,31 @@ fn without_an_agent_the_commands_that_ask_it_say_so() {
         stderr.contains("no agent answers at 127.0.0.1:9") && stderr.contains("BATCH_HTTP_ADDR"),
         "{stderr}"
     );
+}
+
+#[tokio::test]
+async fn what_answers_and_is_not_an_agent_is_named_with_its_status() {
+    let answers = [
+        (StatusCode::NOT_FOUND, "<html>not here</html>"),
+        (StatusCode::UNAUTHORIZED, ""),
+        (StatusCode::BAD_REQUEST, r#"{"detail": "no"}"#),
+        (StatusCode::BAD_GATEWAY, "no upstream"),
+    ];
+    for (status, body) in answers {
+        let url = serve(Router::new().fallback(move || async move { (status, body) })).await;
+        let address = url.trim_start_matches("http://").to_owned();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_punctual-agent"));
+        command.env("BATCH_HTTP_ADDR", &address).arg("status");
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+        let output = output.await.unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        let named = format!("what answers at {address} is not an agent");
+        assert!(
+            stderr.contains(&named)
+                && stderr.contains(&format!("({status})"))
+                && stderr.contains("set BATCH_HTTP_ADDR"),
+            "{stderr}"
+        );
+    }
 }
