@@ -52,7 +52,7 @@ pub(super) fn table(jobs: &[JobView]) -> Table {
     table
 }
 
-/// Whether a job does what it should.
+/// Whether a job does what it should. Why preferences cannot be read is said once for all jobs, by `status`.
 fn state(job: &JobView) -> Cell {
     let follows = job.preferences();
     let quarantined = follows.map_or(0, |follows| follows.quarantined);
@@ -65,14 +65,15 @@ fn state(job: &JobView) -> Cell {
         };
         return cell(state).toned(Tone::Warning);
     }
-    let trouble = follows.and_then(|follows| follows.trouble.as_ref());
-    match (follows.is_none_or(|follows| follows.loaded), trouble) {
-        (_, Some(trouble)) => cell(format!("failing: {trouble}")).toned(Tone::Bad),
-        (false, None) => cell("reading preferences").toned(Tone::Warning),
-        (true, None) if quarantined > 0 => {
+    let is_cut_off = follows.is_some_and(|follows| follows.trouble.is_some());
+    match (follows.is_none_or(|follows| follows.loaded), is_cut_off) {
+        (true, true) => cell("runs on old preferences").toned(Tone::Warning),
+        (false, true) => cell("waits for preferences").toned(Tone::Bad),
+        (false, false) => cell("reading preferences").toned(Tone::Warning),
+        (true, false) if quarantined > 0 => {
             cell(format!("scheduled, {quarantined} quarantined")).toned(Tone::Warning)
         }
-        (true, None) => cell("scheduled").toned(Tone::Good),
+        (true, false) => cell("scheduled").toned(Tone::Good),
     }
 }
 

@@ -10,6 +10,8 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use crate::{
     agent::{Agent, at_time, command},
     common::serve,
+    control::ask,
+    project::Project,
 };
 
 /// A Config Database outside the agent, with three tenants who are due at 09:00.
@@ -93,11 +95,52 @@ async fn an_agent_that_starts_without_its_config_database_runs_what_it_knew() {
             .contains("on preferences that are "),
         "{ready}"
     );
+    let status = ask(&agent, &["status"]);
+    let shown = String::from_utf8_lossy(&status.stdout);
+    assert!(shown.contains("runs on old preferences"), "{shown}");
     // It says how old they are.
     agent.until_logged("3 tenants as of 2026-03-02 08:00").await;
     agent
         .until_logged("Error connecting to Config Database at")
         .await;
+    assert!(agent.terminate().success());
+}
+
+#[tokio::test]
+async fn an_agent_that_has_no_preferences_says_what_waits_and_all_that_is_wrong() {
+    let job = json!({"default_preferences": {"frequency": "daily"}});
+    let project = Project::new(json!({"handler": "template", "template": "t.j2"}), job);
+    project.write("templates/t.j2", "Good morning");
+    project.write("known/posts.ndjson", "nonsense\n");
+    let mut command = project.command();
+    command
+        .env("CONFIG_SERVICE_URL", "http://127.0.0.1:9")
+        .env("CONFIG_LAST_KNOWN_GOOD_PATH", project.path().join("known"));
+    let agent = Agent::start(command);
+    let reasons = agent
+        .until("/health/ready", |ready| {
+            ready["reasons"].to_string().contains("Error connecting")
+        })
+        .await;
+    let reasons = reasons["reasons"].to_string();
+    for part in [
+        "posts does not run until preferences have been read: Error connecting to Config Database",
+        "; and the last known preferences on disk cannot be used: ",
+        "known/posts.ndjson: is not a file of last known preferences",
+    ] {
+        assert!(reasons.contains(part), "{part}: {reasons}");
+    }
+    let status = ask(&agent, &["status"]);
+    let shown = String::from_utf8_lossy(&status.stdout);
+    assert!(shown.contains("waits for preferences"), "{shown}");
+    // For whom the job runs is not known; that no preference is stored is not known, either.
+    let trigger = ask(&agent, &["trigger", "posts", "--yes"]);
+    let refused = String::from_utf8_lossy(&trigger.stderr);
+    assert_eq!(trigger.status.code(), Some(1), "{refused}");
+    assert!(
+        refused.contains("the preferences of posts have not been read yet: Error connecting"),
+        "{refused}"
+    );
     assert!(agent.terminate().success());
 }
 
