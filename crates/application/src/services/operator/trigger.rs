@@ -75,8 +75,8 @@ impl Operator {
     /// Queues a run of a job for all its tenants, or for some, whatever their schedule says.
     ///
     /// # Errors
-    /// The job does not exist or has nothing to run, its preferences have not been read yet, a tenant has stored no preference, or the
-    /// store fails.
+    /// The job does not exist or has nothing to run, its preferences have not been read yet, a tenant has stored no preference, or
+    /// the store fails.
     pub async fn trigger(
         &self,
         actor: &Actor,
