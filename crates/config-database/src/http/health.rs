@@ -11,8 +11,7 @@ use super::App;
 /// How long the store may take to answer.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Whether the store answers. Agents are served while nothing can be stored, so that is a warning. So are changed zone rules that
-/// are refused.
+/// Whether the store answers. Agents are served while nothing can be stored, so that is a warning, as are refused zone rules.
 #[utoipa::path(get, operation_id = "ready", path = "/health/ready", security(()), responses(
     (status = 200, body = Readiness, description = "The store answers"),
     (status = 503, body = Readiness, description = "It does not")
