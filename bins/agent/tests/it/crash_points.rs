@@ -154,6 +154,8 @@ async fn dies_at(point: &str, store_url: Option<String>) {
     let agent = if point.starts_with("replay") {
         let agent = Agent::start(dies);
         bench.assert_whole(&agent, point).await;
+        // A delivery that dies with the process is taken again only after its lease.
+        bench.assert_delivered(point).await;
         let replay = format!("{}/api/v1/dead-letters/replay", agent.api());
         let replay = reqwest::Client::new().post(replay);
         let _ = replay.body(r#"{"all": true}"#).send().await;
