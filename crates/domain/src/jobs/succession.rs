@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use super::config::JobConfig;
 use crate::{
     ids::{ItemId, JobId},
+    planning::catch_up::CatchUpPolicy,
     work::{batch::NewBatch, chunk::Chunk, job::Overlap, trigger::Trigger},
 };
 
@@ -25,18 +26,25 @@ pub struct Succession(HashMap<JobId, HashMap<ItemId, Last>>);
 impl Succession {
     /// Has the batches of each job that [makes up](Chunk::makes_up) for missed runs begin in the order of their due times, after
     /// those that were arranged before: each chunk [after](Chunk::after) those that have the earlier runs of its items. Batches of
-    /// `jobs` whose runs may overlap stay as they are.
+    /// `jobs` whose runs may overlap stay as they are, and so do those of a schedule that makes up one run of each item.
     pub fn arrange(&mut self, batches: &mut [NewBatch], jobs: &[JobConfig]) {
-        let allowed = jobs.iter().filter(|job| job.overlap == Overlap::Allow);
-        let allowed: HashSet<&JobId> = allowed.map(|job| &job.job_id).collect();
+        let stays = |batch: &NewBatch| {
+            let is_asked_for = matches!(batch.trigger, Trigger::Backfill | Trigger::Replay);
+            let makes_up_one = |job: &JobConfig| job.catch_up.policy != CatchUpPolicy::All;
+            let mut jobs = jobs.iter().filter(|job| job.job_id == batch.job_id);
+            batch.trigger == Trigger::Prepare
+                || jobs.any(|job| {
+                    job.overlap == Overlap::Allow || (makes_up_one(job) && !is_asked_for)
+                })
+        };
         let made_up = batches.iter().filter(|batch| {
             let first = batch.chunks.first();
-            first.is_some_and(Chunk::makes_up) && !allowed.contains(&batch.job_id)
+            first.is_some_and(Chunk::makes_up) && !stays(batch)
         });
         let made_up: HashSet<JobId> = made_up.map(|batch| batch.job_id.clone()).collect();
         let mut in_order: Vec<&mut NewBatch> = batches
             .iter_mut()
-            .filter(|batch| made_up.contains(&batch.job_id) && batch.trigger != Trigger::Prepare)
+            .filter(|batch| made_up.contains(&batch.job_id) && !stays(batch))
             .collect();
         in_order.sort_by_key(|batch| batch.scheduled_at);
         for batch in in_order {
