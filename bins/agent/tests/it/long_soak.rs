@@ -9,7 +9,7 @@ use std::{
 };
 
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
-use punctual_config_database::{Server, ServerSettings};
+use punctual_config_database::{Server, ServerError, ServerSettings};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -57,7 +57,19 @@ impl ConfigDatabase {
     }
 
     async fn serve(settings: &ServerSettings) -> (CancellationToken, tokio::task::JoinHandle<()>) {
-        let server = Server::bind(settings.clone()).await.unwrap();
+        // Another program may have a connection from this port for a moment.
+        let bound = async {
+            loop {
+                match Server::bind(settings.clone()).await {
+                    Ok(server) => return server,
+                    Err(ServerError::Listen { .. }) => {
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        };
+        let server = tokio::time::timeout(TEST_TIMEOUT, bound).await.unwrap();
         let stop = CancellationToken::new();
         let served = tokio::spawn({
             let stopped = stop.clone().cancelled_owned();

@@ -196,13 +196,18 @@ impl ClaimLimits {
         self.taken_items += items;
     }
 
-    /// Counts a chunk whose delivery has ended, and took so long.
-    pub fn remove(&mut self, job_id: &JobId, items: usize, took: Duration) {
+    /// Counts a chunk whose delivery has ended, and took so long. `None`: its items wait for others, which does not say how long the
+    /// chunks of its job take.
+    pub fn remove(&mut self, job_id: &JobId, items: usize, took: Option<Duration>) {
         let target = self.target(job_id);
-        if took < QUICK_CHUNK && target < MAX_CHUNKS_PER_JOB {
-            self.targets.insert(job_id.clone(), target * 2);
-        } else if took > SLOW_CHUNK && target > MIN_CHUNKS_PER_JOB {
-            self.targets.insert(job_id.clone(), target / 2);
+        match took {
+            Some(took) if took < QUICK_CHUNK && target < MAX_CHUNKS_PER_JOB => {
+                self.targets.insert(job_id.clone(), target * 2);
+            }
+            Some(took) if took > SLOW_CHUNK && target > MIN_CHUNKS_PER_JOB => {
+                self.targets.insert(job_id.clone(), target / 2);
+            }
+            _ => {}
         }
         self.items = self.items.saturating_sub(items);
         if let Some(own) = self.claimed.get_mut(job_id) {
@@ -292,23 +297,27 @@ mod tests {
         assert_eq!(limits.room(&large.job_id), 0);
         let neither = Duration::from_millis(500);
         for _ in 0..3 {
-            limits.remove(&large.job_id, 500, neither);
+            limits.remove(&large.job_id, 500, Some(neither));
             assert_eq!(limits.room(&large.job_id), 0);
         }
-        limits.remove(&large.job_id, 500, neither);
+        limits.remove(&large.job_id, 500, Some(neither));
         assert_eq!(limits.room(&large.job_id), 4);
 
         // Two are left of a job whose chunks take long, and it takes no third.
         for _ in 0..2 {
-            limits.remove(&large.job_id, 500, Duration::from_secs(5));
+            limits.remove(&large.job_id, 500, Some(Duration::from_secs(5)));
         }
         assert_eq!(limits.room(&large.job_id), 0);
-        limits.remove(&large.job_id, 500, Duration::from_secs(5));
+        limits.remove(&large.job_id, 500, Some(Duration::from_secs(5)));
+        assert_eq!(limits.room(&large.job_id), 1);
+        // Chunks that only wait change nothing.
+        limits.add(&large.job_id, large.items.len());
+        limits.remove(&large.job_id, 500, None);
         assert_eq!(limits.room(&large.job_id), 1);
         // Where they end quickly, it takes up to 16.
         for expected in [4, 8, 16, 16] {
             limits.add(&large.job_id, large.items.len());
-            limits.remove(&large.job_id, 500, Duration::from_millis(20));
+            limits.remove(&large.job_id, 500, Some(Duration::from_millis(20)));
             limits.begin([(large.job_id.clone(), Priority::Low)].into());
             assert_eq!(limits.room(&large.job_id), expected - 1);
         }
@@ -334,7 +343,7 @@ mod tests {
         let neither = Duration::from_millis(500);
         for _ in 0..22 {
             assert_eq!(limits.room(&small.job_id), 0);
-            limits.remove(&small.job_id, 1, neither);
+            limits.remove(&small.job_id, 1, Some(neither));
         }
         assert_eq!(limits.room(&small.job_id), 30);
 
@@ -360,12 +369,12 @@ mod tests {
             limits.add(&small.job_id, small.items.len());
         }
         for left in [7, 6] {
-            limits.remove(&small.job_id, 10, Duration::from_secs(5));
+            limits.remove(&small.job_id, 10, Some(Duration::from_secs(5)));
             limits.begin(job());
             assert_eq!(limits.room(&small.job_id), 0, "{left}");
         }
         // One item may be running of each of the five that are left: 25 permits are free.
-        limits.remove(&small.job_id, 10, Duration::from_secs(5));
+        limits.remove(&small.job_id, 10, Some(Duration::from_secs(5)));
         limits.begin(job());
         assert!(limits.room(&small.job_id) > 0);
     }

@@ -41,7 +41,8 @@ const DEAD_AFTER_LOOKS: u32 = 4;
 /// How long a chunk that cannot be worked on now keeps its place among those in work, and one whose items wait: replicas
 /// whose clocks differ do not agree on how long it rests, and must not hand it to and fro.
 const FAILED_CHUNK_DELAY: Duration = Duration::from_secs(5);
-const WAITING_CHUNK_DELAY: Duration = Duration::from_secs(1);
+/// Short beside how long it rests: many of them keep no place from chunks that can begin.
+const WAITING_CHUNK_DELAY: Duration = Duration::from_millis(250);
 /// A claim whose answer did not come may still be committed for so long: longer than the store lets a transaction live.
 const CLAIM_MAY_COMMIT_FOR: Duration = Duration::from_mins(2);
 /// How long to wait after the store has failed.
@@ -79,9 +80,21 @@ struct Ended {
     job_id: JobId,
     items: usize,
     token: Uuid,
-    took: Duration,
+    /// `None`: its items wait, which does not say how long chunks of its job take.
+    took: Option<Duration>,
     /// Whether its claim has surely ended.
     released: bool,
+}
+
+/// How a delivery of a chunk has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Delivery {
+    /// With its claim.
+    Ended,
+    /// The store may not have heard that the claim has ended.
+    Unended,
+    /// Nor may it have here; and items of the chunk wait.
+    Waits,
 }
 
 impl Worker {
@@ -261,20 +274,21 @@ impl Worker {
                 job_id: claimed.chunk.job_id.clone(),
                 items: claimed.chunk.items.len(),
                 token: claimed.token,
-                took: Duration::ZERO,
+                took: None,
                 released: true,
             };
             let began = Instant::now();
             let delivery = AssertUnwindSafe(worker.deliver(claimed, &stop)).catch_unwind();
-            ended.released = match delivery.await {
-                Ok(released) => released,
+            let delivery = match delivery.await {
+                Ok(delivery) => delivery,
                 Err(_panic) => {
                     worker.note_failure(&ended.job_id, &ProcessError::Panicked);
                     pause(FAILED_CHUNK_DELAY, &stop).await;
-                    false
+                    Delivery::Unended
                 }
             };
-            ended.took = began.elapsed();
+            ended.released = delivery == Delivery::Ended;
+            ended.took = (delivery != Delivery::Waits).then(|| began.elapsed());
             ended
         };
         tasks.spawn(work.instrument(span));
@@ -290,8 +304,8 @@ impl Worker {
         state.forgotten |= ended.is_none_or(|ended| !ended.released);
     }
 
-    /// One delivery of a chunk. `false`: the store may not have heard that the claim has ended.
-    async fn deliver(&self, claimed: ClaimedChunk, stop: &CancellationToken) -> bool {
+    /// One delivery of a chunk.
+    async fn deliver(&self, claimed: ClaimedChunk, stop: &CancellationToken) -> Delivery {
         let chunk = &claimed.chunk;
         let (job_id, chunk_id) = (chunk.job_id.clone(), chunk.chunk_id.clone());
         self.failures
@@ -306,7 +320,7 @@ impl Worker {
             Ok(report) => {
                 crash_point!("chunk-after-end");
                 self.note_success(&job_id, report);
-                return true;
+                return Delivery::Ended;
             }
             Err(error) => error,
         };
@@ -324,6 +338,7 @@ impl Worker {
                     "Items of chunk {chunk_id} wait for other items of the same tenants or organizations"
                 );
                 pause(WAITING_CHUNK_DELAY, stop).await;
+                return Delivery::Waits;
             }
             // The process that has claimed it now will end it.
             ProcessError::Superseded => {}
@@ -333,7 +348,7 @@ impl Worker {
                 pause(FAILED_CHUNK_DELAY, stop).await;
             }
         }
-        false
+        Delivery::Unended
     }
 
     fn note_success(&self, job_id: &JobId, report: ChunkReport) {
