@@ -8,8 +8,8 @@
 //! an older copy.
 //!
 //! To add a way of catching up, add a variant to [`catch_up::CatchUpPolicy`] and what it leaves in
-//! [`catch_up::due_of`]. To add a verdict, add a variant to [`explain::Verdict`] with its sentence, and the fact it rests
-//! on to [`explain::Facts`].
+//! [`catch_up::due_after_edit`]. To add a verdict, add a variant to [`explain::Verdict`] with its sentence, and the fact it
+//! rests on to [`explain::Facts`].
 
 pub(crate) mod backfill;
 pub(crate) mod catch_up;

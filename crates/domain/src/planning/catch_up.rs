@@ -65,19 +65,41 @@ pub(crate) fn due_of(
     from: DateTime<Utc>,
     to: DateTime<Utc>,
 ) -> Vec<DateTime<Utc>> {
+    due_after_edit(next_after, |_| None, period, catch_up, from, to)
+}
+
+/// The same after an edit of when it recurs. `moved` gives, for an instant, the first occurrence that is not later than it and whose
+/// old time is.
+///
+/// An occurrence whose old time is not later than `to` either was missed: the policy counts it with the others. One whose old time
+/// is still to come, or was on time, is due whatever the policy.
+pub(crate) fn due_after_edit(
+    next_after: impl Fn(DateTime<Utc>) -> Option<DateTime<Utc>>,
+    moved: impl Fn(DateTime<Utc>) -> Option<DateTime<Utc>>,
+    period: TimeDelta,
+    catch_up: CatchUp,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+) -> Vec<DateTime<Utc>> {
     let window = match catch_up.policy {
         CatchUpPolicy::Skip => Some(ON_TIME),
         CatchUpPolicy::Latest => catch_up.window.or(Some(period)),
         CatchUpPolicy::All => catch_up.window,
     };
-    let earliest = window
-        .and_then(|window| to.checked_sub_signed(window))
-        .map_or(from, |w| w.max(from));
-    let mut due: Vec<_> = std::iter::successors(next_after(earliest), |last| next_after(*last))
+    let earliest = |window: Option<TimeDelta>| {
+        window
+            .and_then(|window| to.checked_sub_signed(window))
+            .map_or(from, |w| w.max(from))
+    };
+    let after = earliest(window);
+    let first = moved(after).or_else(|| next_after(after));
+    let mut due: Vec<_> = std::iter::successors(first, |last| next_after(*last))
         .take_while(|instant| *instant <= to)
         .collect();
     if catch_up.policy == CatchUpPolicy::Latest {
-        due.drain(..due.len().saturating_sub(1));
+        let still_to_come = moved(earliest(Some(ON_TIME)));
+        let kept = still_to_come.or_else(|| due.last().copied());
+        due.retain(|instant| Some(*instant) >= kept);
     }
     due
 }

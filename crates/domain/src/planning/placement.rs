@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     ids::FeatureType,
+    planning::catch_up::{CatchUp, due_after_edit},
     preference::{effective::MergedPreference, stored::Preference},
     time::{
         occurrence::Occurrence, recurrence::Recurrence, schedule::Schedule, slot::Slot, zone::Zone,
@@ -83,8 +84,11 @@ pub fn fixed_placement(schedule: &Schedule) -> String {
     .to_string()
 }
 
-/// What was still to come of a fixed schedule, given as its text, when the job file was edited, and falls due now because its
-/// new time for the same date, or for the same hour, is not later than `until`.
+/// What a job with a fixed schedule has to run in (`from`, `to`] after an edit of the job file, and what falls due now because
+/// its new time for the same date, or for the same hour, has passed. `before` is the schedule until then, as its text.
+///
+/// What was due by `to` in `before` was missed whatever the schedule, so it counts with the rest for `catch_up`. What is still
+/// to come in `before` falls due whatever the job makes up for.
 ///
 /// A cron expression names instants, and no dates to which they belong: none of its runs is known to be the same as one that was
 /// still to come, so the times of the new schedule count from the edit on.
@@ -92,16 +96,20 @@ pub fn fixed_placement(schedule: &Schedule) -> String {
 pub fn plan_edited(
     before: &str,
     schedule: &Schedule,
-    until: DateTime<Utc>,
+    catch_up: CatchUp,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
 ) -> Vec<(DateTime<Utc>, Occurrence)> {
-    let (Some(old), Schedule::Slot(new)) = (parse_fixed(before), schedule) else {
-        return Vec::new();
-    };
+    let old = parse_fixed(before);
     let zero = TimeDelta::zero();
-    let first = still_to_come((&old, zero), (new, zero), until, until);
-    std::iter::successors(first, |instant| new.next_after(*instant))
-        .take_while(|instant| *instant <= until)
-        .map(|instant| (instant, new.occurrence_key(instant)))
+    let moved = |after| match (&old, schedule) {
+        (Some(old), Schedule::Slot(new)) => still_to_come((old, zero), (new, zero), after, after),
+        _ => None,
+    };
+    let next_after = |after| schedule.next_after(after);
+    due_after_edit(next_after, moved, schedule.period(), catch_up, from, to)
+        .into_iter()
+        .map(|instant| (instant, schedule.occurrence_key(instant)))
         .collect()
 }
 
@@ -180,7 +188,29 @@ fn is_as_late(new: &Slot, instant: DateTime<Utc>, old: &Slot, next: DateTime<Utc
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::cron::CronSchedule;
+    use crate::{planning::catch_up::CatchUpPolicy, time::cron::CronSchedule};
+
+    const POLICIES: [CatchUpPolicy; 3] = [
+        CatchUpPolicy::Skip,
+        CatchUpPolicy::Latest,
+        CatchUpPolicy::All,
+    ];
+
+    /// What is planned, as `occurrence time`.
+    fn planned(
+        (before, after): (&Value, &Value),
+        catch_up: CatchUp,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+    ) -> String {
+        let before = fixed_placement(&schedule(before));
+        let planned = plan_edited(&before, &schedule(after), catch_up, from, to);
+        let planned: Vec<String> = planned
+            .iter()
+            .map(|(instant, key)| format!("{key} {}", instant.format("%H:%M")))
+            .collect();
+        planned.join(", ")
+    }
 
     fn schedule(fields: &Value) -> Schedule {
         if let Some(cron) = fields["cron"].as_str() {
@@ -265,13 +295,14 @@ mod tests {
             (cron("22 14 * * *"), daily(json!("13:59")), ""),
             (daily(json!("14:22")), cron("59 13 * * *"), ""),
         ] {
-            let (old, new) = (schedule(&before), schedule(&after));
-            let planned = plan_edited(&fixed_placement(&old), &new, until);
-            let planned: Vec<String> = planned
-                .iter()
-                .map(|(instant, key)| format!("{key} {}", instant.format("%H:%M")))
-                .collect();
-            assert_eq!(planned.join(", "), expected, "{before} {after}");
+            for policy in POLICIES {
+                let catch_up = CatchUp {
+                    policy,
+                    window: None,
+                };
+                let planned = planned((&before, &after), catch_up, until, until);
+                assert_eq!(planned, expected, "{before} {after} {policy:?}");
+            }
         }
         let others = Placement {
             feature_type: None,
@@ -281,7 +312,84 @@ mod tests {
         };
         let new = schedule(&daily(json!("13:59")));
         for text in [others.to_text().as_str(), "", "{}"] {
-            assert!(plan_edited(text, &new, until).is_empty(), "{text}");
+            let planned = plan_edited(text, &new, CatchUp::default(), until, until);
+            assert!(planned.is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_was_missed_whatever_the_schedule_follows_catch_up_after_an_edit() {
+        let at = |time: &str| -> DateTime<Utc> { format!("2026-03-{time}:00Z").parse().unwrap() };
+        let daily = |times: Value| json!({"frequency": "daily", "preferred_time": times});
+        let one = (daily(json!("14:22")), daily(json!("13:59")));
+        let two = (
+            daily(json!(["14:22", "15:00"])),
+            daily(json!(["13:00", "13:59"])),
+        );
+        // Until when it is planned, and what is with `skip`, `latest` and `all`.
+        for ((before, after), to, expected) in [
+            // The old time is to come, or was on time.
+            (&one, "02T14:21", ["2026-03-02 13:59"; 3]),
+            (&one, "02T14:23", ["2026-03-02 13:59"; 3]),
+            (
+                &one,
+                "02T15:00",
+                ["", "2026-03-02 13:59", "2026-03-02 13:59"],
+            ),
+            (
+                &one,
+                "05T10:00",
+                [
+                    "",
+                    "2026-03-04 13:59",
+                    "2026-03-02 13:59, 2026-03-03 13:59, 2026-03-04 13:59",
+                ],
+            ),
+            (
+                &one,
+                "05T14:10",
+                [
+                    "2026-03-05 13:59",
+                    "2026-03-05 13:59",
+                    "2026-03-02 13:59, 2026-03-03 13:59, 2026-03-04 13:59, 2026-03-05 13:59",
+                ],
+            ),
+            (
+                &two,
+                "02T14:21",
+                ["2026-03-02 13:00, 2026-03-02#2 13:59"; 3],
+            ),
+            // The first was missed, the second is to come.
+            (
+                &two,
+                "02T14:40",
+                [
+                    "2026-03-02#2 13:59",
+                    "2026-03-02#2 13:59",
+                    "2026-03-02 13:00, 2026-03-02#2 13:59",
+                ],
+            ),
+        ] {
+            for (policy, expected) in POLICIES.into_iter().zip(expected) {
+                let catch_up = CatchUp {
+                    policy,
+                    window: None,
+                };
+                let planned = planned((before, after), catch_up, at("02T14:20"), at(to));
+                assert_eq!(planned, expected, "{before} {after} {to} {policy:?}");
+            }
+        }
+        // A run is as old as the time at which it was missed.
+        for (minutes, expected) in [(30, ""), (39, "2026-03-02 13:59")] {
+            for policy in [CatchUpPolicy::Latest, CatchUpPolicy::All] {
+                let catch_up = CatchUp {
+                    policy,
+                    window: Some(TimeDelta::minutes(minutes)),
+                };
+                let edit = (&one.0, &one.1);
+                let planned = planned(edit, catch_up, at("02T14:20"), at("02T15:00"));
+                assert_eq!(planned, expected, "{minutes} {policy:?}");
+            }
         }
     }
 }

@@ -193,23 +193,16 @@ impl BatchScheduler {
         let placement = fixed_placement(schedule);
         let before = start.placement.as_deref();
         let before = before.filter(|before| *before != placement);
-        // What was still to come falls due, also where its new time has passed.
-        let moved = before.map(|before| plan_edited(before, schedule, from));
         let mut planned = start.planned(&job.job_id, now);
         if before.is_some() {
             planned.began = Some(now);
         }
         planned.placement = Some(placement);
-        let moved = moved
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(instant, occurrence)| (instant, occurrence, Trigger::LateChange));
-        let due = plan_fixed(schedule, job.catch_up, from, now);
-        let due = due.into_iter().map(|(instant, occurrence)| {
-            let trigger = start.position.trigger_at(instant);
-            (instant, occurrence, trigger)
-        });
-        let due: Vec<_> = moved.chain(due).collect();
+        let due = match before {
+            // What was still to come falls due, also where its new time has passed.
+            Some(before) => plan_edited(before, schedule, job.catch_up, from, now),
+            None => plan_fixed(schedule, job.catch_up, from, now),
+        };
         if due.is_empty() {
             return Ok((planned, Vec::new()));
         }
@@ -220,11 +213,16 @@ impl BatchScheduler {
             return Ok((planned, Vec::new()));
         }
         let sharding = &self.positions.sharding;
-        let batch = |(instant, occurrence, trigger): (DateTime<Utc>, Occurrence, Trigger)| {
+        let batch = |(instant, occurrence): (DateTime<Utc>, Occurrence)| {
             let items = sharding.items_at(&job.job_id, occurrence.shard_date()?, &items);
             if items.is_empty() {
                 return None;
             }
+            let trigger = if instant <= from {
+                Trigger::LateChange
+            } else {
+                start.position.trigger_at(instant)
+            };
             let batch = NewBatch::new(
                 &job.job_id,
                 job.priority,

@@ -505,6 +505,45 @@ async fn an_edit_of_a_fixed_schedule_costs_and_doubles_no_run() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_missed_before_a_fixed_schedule_was_edited_follows_catch_up() {
+    let all = [
+        "report 01 05:30 1 late",
+        "report 02 05:30 1",
+        "report 03 05:30 1",
+        "report 04 05:30 1",
+    ];
+    for (policy, restarted_at, expected) in [
+        ("skip", "2026-03-04T05:00:00Z", &all[..0]),
+        ("latest", "2026-03-04T05:00:00Z", &all[2..3]),
+        ("all", "2026-03-04T05:00:00Z", &all[..3]),
+        // The run of the day is still to come by the old schedule.
+        ("skip", "2026-03-04T05:50:00Z", &all[3..]),
+        ("latest", "2026-03-04T05:50:00Z", &all[3..]),
+        ("all", "2026-03-04T05:50:00Z", &all[..]),
+    ] {
+        let store: Arc<FakeStore> = Arc::default();
+        let begin = |time: &str, now: &str| {
+            let mut file = jobs();
+            file["jobs"][1]["schedule"]["preferred_time"] = json!(time);
+            file["jobs"][1]["catch_up"] = json!({ "policy": policy });
+            let file = punctual_project::parse_batch_config(&file, &Zone::utc()).unwrap();
+            let jobs = Jobs::from(file);
+            start_jobs(Arc::default(), store.clone(), now, || 1.0, jobs)
+        };
+        let first = begin("06:00", "2026-03-01T05:55:00Z");
+        first.sleep(60).await;
+        first.stop.cancel();
+        first.sleep(1).await;
+        let second = begin("05:30", restarted_at);
+        second.sleep(10).await;
+        let mut queued = second.queued().await;
+        queued.sort();
+        assert_eq!(queued, expected, "{policy} {restarted_at}");
+        second.stop.cancel();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_clock_that_was_ahead_when_the_job_began_keeps_no_choice_from_being_late() {
     let scripted = Arc::new(Scripted::default());
     scripted.store("a", daily("09:00"), LONG_AGO);
