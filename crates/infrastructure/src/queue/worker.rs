@@ -682,7 +682,7 @@ mod tests {
         assert_eq!(claimed[0].chunk.batch_id, cancelled);
         assert!(worker.state().paused.contains(&job_id));
         for one in claimed {
-            assert!(worker.deliver(one, &stop).await);
+            assert!(worker.deliver(one, &stop).await == Delivery::Ended);
         }
         let batch = store.batch(cancelled).await.unwrap().unwrap();
         assert_eq!((batch.skipped, batch.status), (1, BatchStatus::Cancelled));
