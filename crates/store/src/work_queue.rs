@@ -101,8 +101,23 @@ const RESUME: &str = "DELETE FROM @paused_jobs WHERE job_id = $1";
 const CANCEL: &str =
     "UPDATE @batches SET status = 'cancelled' WHERE batch_id = $1 AND finished_at IS NULL";
 
-/// Chunks of a batch that are parked, locked in the order of their numbers.
-const LOCK_PARKED: &str = "SELECT c.chunk_id FROM @chunks c WHERE c.batch_id = $1 AND c.done = 2 ORDER BY c.chunk @for_update(c)";
+/// Locks, in the order of their numbers, the chunks that the end of a batch before its time concerns: its own that are parked, or
+/// wait behind others, and those of other batches that wait behind its own. Beside each stands whether it is parked and its own.
+pub(crate) const LOCK_CONCERNED: &str =
+    "SELECT c.chunk_id, c.batch_id = $1 AND c.done = 2 FROM @chunks c WHERE c.chunk IN (
+         SELECT o.chunk FROM @chunks o WHERE o.batch_id = $1 AND (o.done = 2 OR (o.done = 0 AND o.behind IS NOT NULL))
+         UNION ALL
+         SELECT n.chunk FROM @chunks n WHERE n.job_id = (SELECT b.job_id FROM @batches b WHERE b.batch_id = $1)
+           AND n.done = 0 AND n.token IS NULL AND n.behind IN (SELECT o.chunk_id FROM @chunks o WHERE o.batch_id = $1))
+     ORDER BY c.chunk @for_update(c)";
+
+/// Has those of some chunks that wait behind a batch's wait behind what these wait behind, so that its end cuts no order.
+const PASS_ON: &str = "UPDATE @chunks SET behind = (SELECT o.behind FROM @chunks o WHERE o.chunk_id = @chunks.behind)
+     WHERE @in_texts(chunk_id, $1) AND behind IN (SELECT o.chunk_id FROM @chunks o WHERE o.batch_id = $2)";
+
+/// Has those of some chunks that are a batch's wait behind none.
+const WAIT_NO_MORE: &str =
+    "UPDATE @chunks SET behind = NULL WHERE @in_texts(chunk_id, $1) AND batch_id = $2";
 
 const SETTLE: &str = "UPDATE @dead_letters SET state = $1, settled_at = $2 WHERE state = 'open'
        AND id IN (SELECT letter.value FROM @integers($3, letter))";
@@ -282,13 +297,24 @@ impl WorkQueue for Store {
 }
 
 impl Store {
-    /// Cancels a batch, and queues its chunks of which only items that wait are left. They are locked before the batch, as those
-    /// who end chunks do.
+    /// Cancels a batch, and queues its chunks of which only items that wait are left. None of its chunks waits behind another run any
+    /// more, and what waits behind them waits behind the run before. Chunks are locked before the batch, as those who end chunks do.
     async fn cancel_once(&self, batch_id: Uuid) -> Result<bool, StoreError> {
         let mut transaction = self.database.begin().await?;
-        let parked: Vec<String> = transaction.fetch(LOCK_PARKED, values![batch_id]).await?;
+        let concerned = transaction.fetch(LOCK_CONCERNED, values![batch_id]);
+        let concerned: Vec<(String, bool)> = concerned.await?;
+        let parked = concerned.iter().filter(|(_, is_parked)| *is_parked);
+        let parked: Vec<String> = parked.map(|(id, _)| id.clone()).collect();
         let cancelled = transaction.execute(CANCEL, values![batch_id]).await? > 0;
         if cancelled {
+            if !concerned.is_empty() {
+                let concerned: Vec<String> = concerned.into_iter().map(|(id, _)| id).collect();
+                // In this order: what waits behind its chunks is to know what they wait behind.
+                for sql in [PASS_ON, WAIT_NO_MORE] {
+                    let concerned = values![Value::Texts(concerned.clone()), batch_id];
+                    transaction.execute(sql, concerned).await?;
+                }
+            }
             if !parked.is_empty() {
                 let parked = values![Value::Texts(parked)];
                 transaction.execute(QUEUE_PARKED, parked).await?;

@@ -58,7 +58,8 @@ pub trait WorkQueue: Send + Sync {
     ) -> Result<(), StoreError>;
 
     /// Cancels a batch that is not completed: the items that have not begun are given to claims to be skipped, also while its job
-    /// is paused. `false`: there is none, or it is over.
+    /// is paused or the chunk that theirs is to begin [after](punctual_domain::Chunk::after) is in work. What is to begin after its
+    /// chunks then waits for what they were to begin after. `false`: there is none, or it is over.
     async fn cancel(&self, batch_id: Uuid) -> Result<bool, StoreError>;
 
     /// Settles open dead letters, those of `ids` that are: discards them, or queues `batches` that run them again.

@@ -184,6 +184,7 @@ pub async fn store<S: WorkQueue + ChunkQueue + BatchStore>(store: &S, reader: &d
     chunk_queue::limits_pauses_and_rests_are_kept(tested).await;
     chunk_queue::claims_of_a_process_that_has_died_are_released_and_count(tested).await;
     chunk_queue::missed_runs_of_a_tenant_are_claimed_in_the_order_of_their_times(tested).await;
+    chunk_queue::a_cancelled_run_waits_for_none_and_the_next_one_waits_for_the_first(tested).await;
     chunk_queue::chunks_that_are_claimed_together_have_each_item_once(tested).await;
     chunk_queue::a_cancelled_batch_of_a_paused_job_ends_and_the_rest_of_the_job_waits(tested).await;
     work_queue::a_shard_is_kept_and_changes_only_from_a_later_date_on(tested).await;

@@ -75,6 +75,8 @@ struct ChunkRow {
     number: usize,
     place: usize,
     rest_until: Option<DateTime<Utc>>,
+    /// The chunk before whose end, or return to the queue, it is not claimed.
+    behind: Option<String>,
 }
 
 /// An outcome that uses the occurrence up.
@@ -303,6 +305,7 @@ impl Tables {
                 number: self.chunks.len(),
                 place,
                 rest_until: None,
+                behind: chunk.after.first().cloned(),
             };
             self.chunks.insert(chunk.chunk_id.clone(), row);
         }

@@ -234,6 +234,7 @@ async fn items_are_looked_up_one_by_one_however_many_results_a_run_has() {
 #[tokio::test]
 async fn chunks_to_claim_are_found_by_an_index_however_many_wait_or_belong_to_paused_jobs() {
     use crate::chunk_queue::{NEXT_CANCELLED, NEXT_CHUNKS, WAITING_JOBS};
+    use crate::work_queue::LOCK_CONCERNED;
     let (_folder, store) = in_file().await;
     let waiting = "chunks_waiting (job_id=?)";
     let cancelled = "batches_cancelled (job_id=?)";
@@ -242,6 +243,10 @@ async fn chunks_to_claim_are_found_by_an_index_however_many_wait_or_belong_to_pa
         (NEXT_CHUNKS, vec![waiting]),
         (NEXT_CANCELLED, vec![cancelled, of_batch]),
         (WAITING_JOBS, vec![waiting, cancelled, of_batch]),
+        (
+            LOCK_CONCERNED,
+            vec![waiting, "chunks_of_batch (batch_id=?)"],
+        ),
     ] {
         let steps = plan(&store, sql).await;
         for terms in by_index {

@@ -261,31 +261,33 @@ pub(super) async fn claims_of_a_process_that_has_died_are_released_and_count<
     end(store, &again[0]).await;
 }
 
+/// A run that was missed, of these tenants.
+fn missed(slot: &str, due: &str, items: std::ops::Range<usize>) -> NewBatch {
+    let due = at(due);
+    NewBatch::new(
+        &job("queue-a"),
+        Priority::Medium,
+        slot.to_owned(),
+        due,
+        Occurrence::Instant(due),
+        Trigger::Backfill,
+        at(NOW),
+        &tenants(items),
+        10,
+    )
+}
+
 /// Three missed runs of two tenants, in the middle one of a third one too, and one of another tenant.
 pub(super) async fn missed_runs_of_a_tenant_are_claimed_in_the_order_of_their_times<
     S: WorkQueue + ChunkQueue + BatchStore,
 >(
     &Tested { store, .. }: &Tested<'_, S>,
 ) {
-    let of = |slot: &str, due: &str, items| {
-        let due = at(due);
-        NewBatch::new(
-            &job("queue-a"),
-            Priority::Medium,
-            slot.to_owned(),
-            due,
-            Occurrence::Instant(due),
-            Trigger::Backfill,
-            at(NOW),
-            &tenants(items),
-            10,
-        )
-    };
     let mut batches = [
-        of("queued", "2026-03-30T03:00:00Z", 0..2),
-        of("queued", "2026-03-30T02:00:00Z", 0..3),
-        of("queued", "2026-03-30T01:00:00Z", 0..2),
-        of("of another", "2026-03-30T01:00:00Z", 5..6),
+        missed("queued", "2026-03-30T03:00:00Z", 0..2),
+        missed("queued", "2026-03-30T02:00:00Z", 0..3),
+        missed("queued", "2026-03-30T01:00:00Z", 0..2),
+        missed("of another", "2026-03-30T01:00:00Z", 5..6),
     ];
     Succession::default().arrange(&mut batches, &[]);
     enqueue(store, &batches.iter().collect::<Vec<_>>()).await;
@@ -333,6 +335,45 @@ pub(super) async fn missed_runs_of_a_tenant_are_claimed_in_the_order_of_their_ti
     released.await.expect("works");
     let claimed = claim(store).await;
     assert_eq!(found(&claimed), [(third.batch_id, none)]);
+    end(store, &claimed[0]).await;
+}
+
+/// The second of three missed runs is cancelled while the first one is in work.
+pub(super) async fn a_cancelled_run_waits_for_none_and_the_next_one_waits_for_the_first<
+    S: WorkQueue + ChunkQueue + BatchStore,
+>(
+    &Tested { store, reader }: &Tested<'_, S>,
+) {
+    let mut batches = [
+        missed("queued", "2026-03-31T03:00:00Z", 0..2),
+        missed("queued", "2026-03-31T02:00:00Z", 0..2),
+        missed("queued", "2026-03-31T01:00:00Z", 0..2),
+    ];
+    Succession::default().arrange(&mut batches, &[]);
+    enqueue(store, &batches.iter().collect::<Vec<_>>()).await;
+    let [third, second, first] = &batches;
+    let found = |claimed: &[ClaimedChunk]| -> Vec<(Uuid, bool)> {
+        let found = claimed.iter();
+        let found = found.map(|one| (one.chunk.batch_id, one.claim.cancelled));
+        found.collect()
+    };
+    let in_work = claim(store).await;
+    assert_eq!(found(&in_work), [(first.batch_id, false)]);
+    assert!(store.cancel(second.batch_id).await.expect("works"));
+    let survey = store.survey(at(NOW)).await.expect("works");
+    assert_eq!(survey.waiting, [job("queue-a")]);
+    let claimed = claim(store).await;
+    assert_eq!(found(&claimed), [(second.batch_id, true)]);
+    end_as(store, &claimed[0], ItemStatus::Skipped).await;
+    let counted = counts(reader, second.batch_id).await;
+    assert_eq!(counted, (BatchStatus::Cancelled, 0, 0, 2));
+
+    assert_eq!(claim(store).await, [], "the first one is in work");
+    let survey = store.survey(at(NOW)).await.expect("works");
+    assert_eq!(survey.waiting, []);
+    end(store, &in_work[0]).await;
+    let claimed = claim(store).await;
+    assert_eq!(found(&claimed), [(third.batch_id, false)]);
     end(store, &claimed[0]).await;
 }
 

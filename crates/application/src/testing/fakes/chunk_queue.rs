@@ -118,7 +118,7 @@ impl Tables {
                 .rest_until
                 .is_some_and(|until| until > now && until <= now + RETRY_CHUNK_AFTER);
             let free = !row.done && !row.parked && row.claimant.is_none() && !rests;
-            let before = row.chunk.after.first().and_then(|id| self.chunks.get(id));
+            let before = row.behind.as_ref().and_then(|id| self.chunks.get(id));
             let is_first = before
                 .is_none_or(|before| before.done || before.parked || before.rest_until.is_some());
             free && is_first && !self.is_held_back(&row.chunk)

@@ -109,10 +109,19 @@ impl WorkQueue for FakeStore {
             return Ok(false);
         };
         batch.status = BatchStatus::Cancelled;
-        // What waits is given once more, to be skipped.
-        let of_batch = |row: &&mut ChunkRow| row.chunk.batch_id == batch_id;
-        for row in tables.chunks.values_mut().filter(of_batch) {
-            row.parked = false;
+        let own = tables.chunks.iter();
+        let own = own.filter(|(_, row)| row.chunk.batch_id == batch_id);
+        let own: BTreeMap<String, Option<String>> = own
+            .map(|(id, row)| (id.clone(), row.behind.clone()))
+            .collect();
+        for row in tables.chunks.values_mut() {
+            if row.chunk.batch_id == batch_id {
+                // What waits is given once more, to be skipped.
+                row.parked = false;
+                row.behind = None;
+            } else if let Some(before) = row.behind.as_ref().and_then(|id| own.get(id)) {
+                row.behind.clone_from(before);
+            }
         }
         self.arrivals.send_replace(());
         Ok(true)
