@@ -101,7 +101,8 @@ macro_rules! waiting_jobs {
 const MAX_JOBS: usize = 32;
 
 /// The jobs of which chunks can be claimed, those that are paused as [`TO_SKIP`]; none while the store is held. One step through the
-/// index for each job that has any, however many it has. While no job is paused, no cancelled batch is looked for.
+/// index for each job that has any, however many it has; chunks that rest or wait behind others are stepped over one by one. While no
+/// job is paused, no cancelled batch is looked for.
 pub(crate) const WAITING_JOBS: &str = waiting_jobs!();
 
 /// The same, and the processes that hold claims with their last heartbeats; 1: it never sent one.

@@ -22,7 +22,8 @@ pub trait ChunkQueue: Send + Sync {
     /// Claims chunks that wait and begins their batches, in one transaction: of each job that is not paused as many as
     /// `limits` have room for, the first chunks of all its batches before the second ones. Of a job that is paused it claims only
     /// chunks of [cancelled](Claim::cancelled) batches, which are to be skipped. A chunk that is to begin [after](Chunk::after) others
-    /// waits for the first of them: until it has ended, or has been released to rest, or all that it has left waits.
+    /// waits for the first of them: until it has ended, or has been released to rest, or all that it has left waits. Those of
+    /// [cancelled](super::WorkQueue::cancel) batches do not wait.
     /// A chunk that cannot be read is ended with its items failed, so that its batch ends.
     async fn claim_next(
         &self,
@@ -240,7 +241,8 @@ pub struct ClaimedChunk {
 /// What waits, and who works.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Survey {
-    /// The jobs that have unclaimed chunks that do not rest; of a job that is paused, only those of cancelled batches count.
+    /// The jobs that have unclaimed chunks that neither rest nor wait for the chunk they are to begin [after](Chunk::after); of a job
+    /// that is paused, only those of cancelled batches count.
     pub waiting: Vec<JobId>,
     /// The last heartbeats of processes that hold claims.
     pub working: Vec<Heartbeat>,
