@@ -4,7 +4,7 @@ mod replay;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use punctual_domain::{
     DeadLetter, DeadLetterState, FailureKind, ItemId, JobId, Succession, TenantId,
 };
@@ -294,10 +294,13 @@ impl Operator {
         self.record(actor, "replay", &subject, &detail).await?;
         let (mut replayed, mut batches) = (done.len(), Vec::new());
         let mut succession = Succession::default();
-        // The newest are on the first page.
-        for letters in pages.iter().rev().filter(|letters| !letters.is_empty()) {
+        // Not in the order of their ids: what has failed in a replay has a new one.
+        let mut letters: Vec<DeadLetter> = pages.into_iter().flatten().collect();
+        letters.sort_by_key(|letter| (letter.scheduled_at, letter.id));
+        let now = self.clock.now();
+        for letters in letters.chunks(LETTERS_PER_TRANSACTION as usize) {
             // Two batches of one firing differ in when they are made.
-            let now = self.clock.now();
+            let now = now + TimeDelta::microseconds(batches.len() as i64);
             let new = replay(letters, &jobs, self.chunk_size, now, &mut succession);
             batches.extend(new.iter().map(|batch| batch.batch_id));
             let settled = self.queue.settle(&ids(letters), new, attempt.at).await;

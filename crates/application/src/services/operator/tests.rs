@@ -23,6 +23,7 @@ mod overdue;
 mod past_runs;
 mod preparation;
 mod preview;
+mod replays;
 mod restored;
 mod retention;
 mod settled;
