@@ -174,14 +174,7 @@ async fn with_settings(settings: Settings, command: ServiceCommand) -> Result<()
             let store = open(&settings.config_store_url).await?;
             let erased = store.erase(&tenant, ACTOR, &reason).await?;
             print_line(serde_json::to_string_pretty(&erased)?)?;
-            // `changes` do not count: those that say `erased` stay.
-            let held = [
-                erased.configurations,
-                erased.versions,
-                erased.preferences,
-                erased.api_keys,
-            ];
-            if held == [0; 4] {
+            if erased.found_nothing() {
                 print_error(format!(
                     "Nothing was held of tenant {tenant}; check the id, unless the tenant was erased before"
                 ));

@@ -69,13 +69,13 @@ pub struct Erased {
 }
 
 impl Erased {
-    /// Whether nothing was stored of the tenant.
-    pub(crate) fn found_nothing(&self) -> bool {
+    /// Whether nothing was stored of the tenant. `changes` do not count: those that say `erased` stay.
+    #[must_use]
+    pub fn found_nothing(&self) -> bool {
         let kinds = [
             self.configurations,
             self.versions,
             self.preferences,
-            self.changes,
             self.api_keys,
         ];
         kinds.iter().all(|records| *records == 0)
