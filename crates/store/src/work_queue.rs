@@ -111,9 +111,10 @@ pub(crate) const LOCK_CONCERNED: &str =
            AND n.done = 0 AND n.token IS NULL AND n.behind IN (SELECT o.chunk_id FROM @chunks o WHERE o.batch_id = $1))
      ORDER BY c.chunk @for_update(c)";
 
-/// Has those of some chunks that wait behind a batch's wait behind what these wait behind, so that its end cuts no order.
+/// Has those of some chunks that wait behind a batch's wait behind what these wait behind, if anything, so that its end cuts no order.
 const PASS_ON: &str = "UPDATE @chunks SET behind = (SELECT o.behind FROM @chunks o WHERE o.chunk_id = @chunks.behind)
-     WHERE @in_texts(chunk_id, $1) AND behind IN (SELECT o.chunk_id FROM @chunks o WHERE o.batch_id = $2)";
+     WHERE @in_texts(chunk_id, $1)
+       AND behind IN (SELECT o.chunk_id FROM @chunks o WHERE o.batch_id = $2 AND o.behind IS NOT NULL)";
 
 /// Has those of some chunks that are a batch's wait behind none.
 const WAIT_NO_MORE: &str =

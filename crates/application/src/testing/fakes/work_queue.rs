@@ -119,8 +119,8 @@ impl WorkQueue for FakeStore {
                 // What waits is given once more, to be skipped.
                 row.parked = false;
                 row.behind = None;
-            } else if let Some(before) = row.behind.as_ref().and_then(|id| own.get(id)) {
-                row.behind.clone_from(before);
+            } else if let Some(Some(before)) = row.behind.as_ref().and_then(|id| own.get(id)) {
+                row.behind = Some(before.clone());
             }
         }
         self.arrivals.send_replace(());
