@@ -16,8 +16,8 @@ use crate::{
     services::schedule_status::JobStatus,
 };
 
-/// Batches that are not done, pauses and resumptions that are looked through at most.
-const SEARCHED_PAGE: Page = Page {
+/// Batches that are not done, runs, pauses and resumptions that are looked through at most.
+pub(super) const SEARCHED_PAGE: Page = Page {
     cursor: None,
     limit: 1_000,
 };

@@ -5,14 +5,8 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, NaiveDate, Utc};
 use punctual_domain::{Choice, ItemId, ItemStatus, JobId, Occasion, Occurrence, Zone};
 
-use super::Operator;
-use crate::ports::{Page, StoreError, StoredResult, TenantRuns};
-
-/// Runs that are looked through at most.
-const SEARCHED_PAGE: Page = Page {
-    cursor: None,
-    limit: 1_000,
-};
+use super::{Operator, explain::SEARCHED_PAGE};
+use crate::ports::{StoreError, StoredResult, TenantRuns};
 
 /// Runs of an item in a job, the newest first.
 pub(super) struct RunsInJob(Vec<StoredResult>);
