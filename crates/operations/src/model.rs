@@ -126,8 +126,6 @@ pub struct BatchProgress {
 
 impl From<&domain::Batch> for Batch {
     fn from(batch: &domain::Batch) -> Self {
-        let (total, processed) = (batch.total, batch.processed());
-        let permille = (processed * 1000).checked_div(total).unwrap_or(1000);
         Self {
             batch_id: batch.batch_id,
             job_id: batch.job_id.clone(),
@@ -135,20 +133,48 @@ impl From<&domain::Batch> for Batch {
             scheduled_at: batch.scheduled_at,
             trigger: batch.trigger,
             status: batch.status,
-            progress: BatchProgress {
-                total,
-                processed,
-                succeeded: batch.succeeded,
-                failed: batch.failed,
-                replayed: batch.replayed,
-                skipped: batch.skipped,
-                nothing_to_do: batch.nothing_to_do,
-                waiting: batch.waiting,
-                percentage: permille as f64 / 10.0,
-            },
+            progress: batch.into(),
             created_at: batch.created_at,
             finished_at: batch.finished_at,
         }
+    }
+}
+
+impl From<&domain::Batch> for BatchProgress {
+    fn from(batch: &domain::Batch) -> Self {
+        let (total, processed) = (batch.total, batch.processed());
+        let permille = (processed * 1000).checked_div(total).unwrap_or(1000);
+        Self {
+            total,
+            processed,
+            succeeded: batch.succeeded,
+            failed: batch.failed,
+            replayed: batch.replayed,
+            skipped: batch.skipped,
+            nothing_to_do: batch.nothing_to_do,
+            waiting: batch.waiting,
+            percentage: permille as f64 / 10.0,
+        }
+    }
+}
+
+impl Batch {
+    /// A word for how it stands, for people: one that waits because its job is paused, or for work elsewhere, is not running.
+    #[must_use]
+    pub fn state(&self, is_paused: bool) -> &'static str {
+        match (self.finished_at, self.status) {
+            (None, BatchStatus::Queued | BatchStatus::Running) if is_paused => "paused",
+            (None, BatchStatus::Running) if self.progress.only_waits() => "waiting",
+            (_, status) => status.as_str(),
+        }
+    }
+}
+
+impl BatchProgress {
+    /// Whether all that is left are items whose work goes on elsewhere.
+    #[must_use]
+    pub fn only_waits(&self) -> bool {
+        self.waiting > 0 && self.processed + self.waiting >= self.total
     }
 }
 

@@ -121,23 +121,16 @@ fn due(batch: &Batch) -> Cell {
 
 /// The status of a batch, in the word that the pages have for it.
 fn status(batch: &Batch, jobs: &[JobView]) -> Cell {
-    let progress = &batch.progress;
-    let waits = progress.waiting > 0 && progress.processed + progress.waiting >= progress.total;
     let is_paused = |job: &JobView| job.paused && job.job_id == batch.job_id;
-    match (batch.finished_at, batch.status) {
-        (None, BatchStatus::Queued | BatchStatus::Running) if jobs.iter().any(is_paused) => {
-            return cell("paused").toned(Tone::Warning);
-        }
-        (None, BatchStatus::Running) if waits => return cell("waiting"),
-        _ => {}
-    }
+    let state = batch.state(jobs.iter().any(is_paused));
     let tone = match batch.status {
         BatchStatus::Completed if batch.progress.failed == 0 => Tone::Good,
         BatchStatus::Completed => Tone::Bad,
         BatchStatus::Cancelled => Tone::Warning,
+        BatchStatus::Queued | BatchStatus::Running if state == "paused" => Tone::Warning,
         BatchStatus::Queued | BatchStatus::Running => Tone::Plain,
     };
-    cell(batch.status).toned(tone)
+    cell(state).toned(tone)
 }
 
 /// How many items have an outcome, and how many of them not the one that was wanted.

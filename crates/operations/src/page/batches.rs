@@ -21,7 +21,7 @@ use super::{
     deliveries::DeliveryRow,
     job_of, render,
 };
-use crate::audit::RequestActor;
+use crate::{audit::RequestActor, model};
 
 const STATUSES: [&str; 4] = ["queued", "running", "completed", "cancelled"];
 /// Errors of a batch that are shown.
@@ -38,13 +38,8 @@ impl BatchRow {
         Self { batch, paused }
     }
 
-    /// A word for how it stands: one that waits because its job is paused, or for work elsewhere, is not running.
     pub(super) fn state(&self) -> &'static str {
-        match (self.batch.finished_at, self.batch.status) {
-            (None, BatchStatus::Queued | BatchStatus::Running) if self.paused => "paused",
-            (None, BatchStatus::Running) if is_waiting(&self.batch) => "waiting",
-            (_, status) => status.as_str(),
-        }
+        model::Batch::from(&self.batch).state(self.paused)
     }
 
     pub(super) fn class(&self) -> &'static str {
@@ -71,11 +66,6 @@ impl BatchRow {
 pub(super) fn batch_id(id: &str) -> Result<Uuid, Problem> {
     let problem = || format!("`{id}` is not the id of a batch; find it on the page Batches");
     id.parse().map_err(|_| Problem::bad_request(problem()))
-}
-
-/// Whether all that a batch has left are items whose work goes on elsewhere.
-pub(super) fn is_waiting(batch: &Batch) -> bool {
-    batch.waiting > 0 && batch.processed() + batch.waiting >= batch.total
 }
 
 #[derive(Template)]

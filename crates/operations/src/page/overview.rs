@@ -23,11 +23,10 @@ use uuid::Uuid;
 use super::{
     App, Problem, Visitor,
     answer::{Done, What},
-    batches::is_waiting,
     render,
     trends::{TrendCharts, height},
 };
-use crate::{Words, audit::RequestActor, remedies};
+use crate::{Words, audit::RequestActor, model::BatchProgress, remedies};
 
 const HEATMAP_HOURS: usize = 24;
 /// Batches shown of those that are not over, of each status.
@@ -368,7 +367,7 @@ impl RunningBatch {
         let (done, total) = (batch.processed(), batch.total);
         let left = match done {
             _ if paused => format!("paused, {} left", total.saturating_sub(done)),
-            _ if is_waiting(&batch) => "waiting for completions".to_owned(),
+            _ if BatchProgress::from(&batch).only_waits() => "waiting for completions".to_owned(),
             0 => "not begun".to_owned(),
             _ if done >= total => "ending".to_owned(),
             _ => {
